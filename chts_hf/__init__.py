@@ -1,0 +1,21 @@
+"""Dynamic sparse training of Transformers by the Cannistraci-Hebb training soft rule (CHTs)."""
+
+from chts_hf.callback import CHTsCallback
+from chts_hf.checkpoint.mask_file import MaskFileError
+from chts_hf.config import CHTsConfig
+from chts_hf.methods import METHODS, Method, register_method
+from chts_hf.sparsifier import Sparsifier
+from chts_hf.targets import find_targets
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "METHODS",
+    "CHTsCallback",
+    "CHTsConfig",
+    "MaskFileError",
+    "Method",
+    "Sparsifier",
+    "find_targets",
+    "register_method",
+]

@@ -1,0 +1,197 @@
+"""The Trainer's events, turned into calls of the sparsifier, files and log entries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from chts_hf.checkpoint.mask_file import MASK_FILE, MaskFileError, load_masks, save_masks
+from chts_hf.config import CHTsConfig
+from chts_hf.sparsifier import Sparsifier, attached_sparsifier
+
+logger = logging.getLogger(__name__)
+
+
+class CHTsCallback(TrainerCallback):
+    """Trains the Trainer's model sparsely.
+
+    Added to a ``Trainer`` or ``Seq2SeqTrainer``, it makes a :class:`chts_hf.Sparsifier` when
+    training begins, steps it after every optimizer step, and keeps its state in each checkpoint
+    folder (``chts_masks.safetensors``), so that ``train(resume_from_checkpoint=...)`` goes on
+    exactly. ``load_best_model_at_end`` brings back the masks of the best model too. The density is
+    logged with everything else the Trainer logs.
+
+    Args:
+        config: the method and its settings; None means ``CHTsConfig()``: CHTs at 90 %.
+        resume_from_checkpoint: the folder to resume from, needed only where it is neither
+            ``args.resume_from_checkpoint`` nor a ``checkpoint-N`` in the output folder.
+
+    Attributes:
+        sparsifier: the engine; None before training begins. Its masks and ``stats()`` stay
+            readable when training has ended.
+
+    Raises:
+        ValueError: on training's begin, what :class:`chts_hf.Sparsifier` refuses.
+        chts_hf.MaskFileError: on a resume, when the masks are missing, damaged or of another model.
+
+    Example:
+        >>> trainer = Seq2SeqTrainer(
+        ...     model=model, args=args, callbacks=[CHTsCallback(CHTsConfig(sparsity=0.9))], ...
+        ... )
+        >>> trainer.train(resume_from_checkpoint=True)
+    """
+
+    def __init__(
+        self, config: CHTsConfig | None = None, resume_from_checkpoint: str | Path | None = None
+    ) -> None:
+        self.config = config or CHTsConfig()
+        self.sparsifier: Sparsifier | None = None
+        self._resume_from = resume_from_checkpoint
+
+    # -- events ------------------------------------------------------------------------------
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        model: nn.Module,
+        optimizer: Any,
+        **kwargs: Any,
+    ) -> None:
+        if args.n_gpu > 1:
+            raise ValueError(
+                "the Trainer would use nn.DataParallel over several GPUs in one process, which "
+                "sparse training does not support; start it with torchrun or accelerate launch"
+            )
+        _warn_of_scaled_loss(args, model)
+        _refuse_second_callback(model, state)
+        if state.global_step > 0 and not self.config.is_dense:
+            folder = self._checkpoint_folder(args, state)
+            masks, _ = load_masks(folder)
+            with _named_mask_file(folder):
+                self.sparsifier = Sparsifier(
+                    model, optimizer, self.config, state.max_steps, state=masks
+                )
+        else:
+            config = self._config_to_begin_with(model)
+            self.sparsifier = Sparsifier(model, optimizer, config, state.max_steps)
+        self.sparsifier.owner = state
+        stats = self.sparsifier.stats()
+        logger.info(
+            "%s: %d of %d sparsified weights are links (sparsity %.4f)",
+            self.config.method, stats["links"], stats["weights"], stats["sparsity"],
+        )  # fmt: skip
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        assert self.sparsifier is not None
+        self.sparsifier.step()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.sparsifier is not None and state.log_history and not self.config.is_dense:
+            stats = self.sparsifier.stats()
+            state.log_history[-1].update(
+                {f"topology/{name}": stats[name] for name in ("sparsity", "itop_rate", "anp")}
+            )
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.sparsifier is None or self.config.is_dense or not args.should_save:
+            return
+        folder = _run_folder(args, state) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        save_masks(folder, self.sparsifier.state_dict(), self.sparsifier.config)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.sparsifier is None:
+            return
+        if args.load_best_model_at_end and state.best_model_checkpoint and not self.config.is_dense:
+            # The Trainer has just put the best checkpoint's weights back; its masks belong to them.
+            folder = Path(state.best_model_checkpoint)
+            masks, _ = load_masks(folder)
+            with _named_mask_file(folder):
+                self.sparsifier.load_state_dict(masks)
+        self.sparsifier.close()
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _config_to_begin_with(self, model: nn.Module) -> CHTsConfig:
+        """A second ``train()`` on the same model goes on from the links it has."""
+        again = self.sparsifier is not None and self.sparsifier.model is model
+        if not again or self.config.is_dense:
+            return self.config
+        return CHTsConfig.from_dict(
+            self.config.to_dict() | {"init": "from_weights", "rescale_init": False}
+        )
+
+    def _checkpoint_folder(self, args: TrainingArguments, state: TrainerState) -> Path:
+        """The folder that the Trainer has just resumed from; it does not say so itself."""
+        named = self._resume_from or args.resume_from_checkpoint
+        if isinstance(named, (str, Path)) and Path(named).is_dir():
+            return Path(named)
+        folder = _run_folder(args, state) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        if not folder.is_dir():
+            raise MaskFileError(
+                f"training resumes at step {state.global_step}, but there is no {folder} to read "
+                f"{MASK_FILE} from; name the folder: CHTsCallback(config, "
+                "resume_from_checkpoint=folder)"
+            )
+        return folder
+
+
+@contextmanager
+def _named_mask_file(folder: Path) -> Iterator[None]:
+    """Have what is refused of a state say which file it came from."""
+    try:
+        yield
+    except ValueError as error:
+        raise MaskFileError(f"{folder / MASK_FILE}: {error}") from error
+
+
+def _run_folder(args: TrainingArguments, state: TrainerState) -> Path:
+    if args.output_dir is None:
+        raise ValueError("TrainingArguments.output_dir is needed to keep the masks of checkpoints")
+    return Path(args.output_dir)
+
+
+def _refuse_second_callback(model: nn.Module, state: TrainerState) -> None:
+    """One run has one sparsifier; one left behind by a run that was interrupted is let go."""
+    attached = attached_sparsifier(model)
+    if attached is None:
+        return
+    if attached.owner is state:
+        raise ValueError("CHTsCallback was added to the Trainer twice; add it once")
+    if attached.owner is not None:
+        attached.close()
+
+
+def _warn_of_scaled_loss(args: TrainingArguments, model: nn.Module) -> None:
+    """Encoder-decoder models get their loss multiplied by the accumulation steps; say so."""
+    config = getattr(model, "config", None)
+    if (
+        args.gradient_accumulation_steps > 1
+        and args.label_smoothing_factor == 0
+        and getattr(config, "is_encoder_decoder", False)
+        and getattr(model, "accepts_loss_kwargs", True)
+    ):
+        logger.warning(
+            "%s accepts loss arguments that it ignores, so with gradient_accumulation_steps=%d the "
+            "Trainer's loss and gradients come out multiplied. Pass compute_loss_func="
+            "chts_hf.translation.TokenLoss() to the Trainer (exact), or set "
+            "model.accepts_loss_kwargs = False before making it. Ignore this if you did.",
+            type(model).__name__, args.gradient_accumulation_steps,
+        )  # fmt: skip

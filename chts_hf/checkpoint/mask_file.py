@@ -1,0 +1,131 @@
+"""The file beside a training checkpoint's weights that holds the sparsifier's state.
+
+A safetensors file: ``mask/NAME`` and ``ever/NAME`` as packed bits, ``history/NAME`` as the values of
+the weights that once were links and are none now, and a JSON header with shapes, checksums, the
+configuration and the counters. Nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from chts_hf.checkpoint.bits import pack_bits, unpack_bits
+from chts_hf.config import CHTsConfig
+
+#: The file's name in a checkpoint folder.
+MASK_FILE = "chts_masks.safetensors"
+FORMAT_VERSION = 1
+_HEADER = "chts_hf"
+_COUNTERS = (
+    "weights",
+    "step_count",
+    "updates",
+    "topology_runtime",
+    "regrown_at",
+    "resting",
+    "initial",
+    "final",
+)
+
+
+class MaskFileError(RuntimeError):
+    """A mask file is missing, damaged, or does not belong to the run."""
+
+
+def save_masks(folder: str | Path, state: dict[str, Any], config: CHTsConfig) -> Path:
+    """Write a :meth:`chts_hf.Sparsifier.state_dict` into a checkpoint folder.
+
+    The file appears whole or not at all.
+
+    Args:
+        folder: an existing folder.
+        state: the sparsifier's state.
+        config: what it ran with.
+
+    Returns:
+        The file's path.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, mask in state["masks"].items():
+        tensors[f"mask/{name}"] = pack_bits(mask)
+        tensors[f"ever/{name}"] = pack_bits(state["ever"][name])
+        if name in state["history"]:
+            past = state["ever"][name] & ~mask
+            tensors[f"history/{name}"] = state["history"][name][past].contiguous().cpu()
+    header = {
+        "format_version": FORMAT_VERSION,
+        "config": config.to_dict(),
+        "shapes": {name: list(mask.shape) for name, mask in state["masks"].items()},
+        "checksums": {name: _checksum(tensor) for name, tensor in tensors.items()},
+        **{name: state[name] for name in _COUNTERS},
+    }
+    path = Path(folder) / MASK_FILE
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, metadata={_HEADER: json.dumps(header)})
+    os.replace(part, path)
+    return path
+
+
+def load_masks(folder: str | Path) -> tuple[dict[str, Any], CHTsConfig]:
+    """Read what :func:`save_masks` wrote.
+
+    Returns:
+        The state for :meth:`chts_hf.Sparsifier.load_state_dict`, and the configuration it ran with.
+
+    Raises:
+        MaskFileError: the file is missing, damaged, or of a newer format.
+    """
+    path = Path(folder) / MASK_FILE
+    if not path.is_file():
+        raise MaskFileError(
+            f"{path} is missing, so the masks of this checkpoint are lost and an exact resume is "
+            'not possible. To go on from its weights alone, start a new run with init="from_weights"'
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_HEADER])
+            version = header["format_version"]
+            if version != FORMAT_VERSION:
+                raise MaskFileError(
+                    f"{path} has format version {version}; this chts_hf reads {FORMAT_VERSION}. "
+                    "Install a newer chts_hf"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        damaged = {n for n, value in header["checksums"].items() if _checksum(tensors[n]) != value}
+        if damaged or tensors.keys() != header["checksums"].keys():
+            raise MaskFileError(
+                f"{path} is damaged: checksums differ for {', '.join(sorted(damaged)[:3])}"
+            )
+        return _state(header, tensors), CHTsConfig.from_dict(header["config"])
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise MaskFileError(
+            f"{path} is damaged ({error}); resume from an earlier checkpoint"
+        ) from error
+
+
+def _state(header: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    state: dict[str, Any] = {"masks": {}, "ever": {}, "history": {}}
+    for name, shape in header["shapes"].items():
+        mask = unpack_bits(tensors[f"mask/{name}"], tuple(shape))
+        ever = unpack_bits(tensors[f"ever/{name}"], tuple(shape))
+        state["masks"][name], state["ever"][name] = mask, ever
+        values = tensors.get(f"history/{name}")
+        if values is not None:
+            history = torch.zeros(math.prod(shape), dtype=values.dtype)
+            history[(ever & ~mask).flatten()] = values
+            state["history"][name] = history.reshape(shape)
+    return state | {name: header[name] for name in _COUNTERS}
+
+
+def _checksum(tensor: Tensor) -> int:
+    return zlib.crc32(tensor.contiguous().view(torch.uint8).numpy().tobytes())

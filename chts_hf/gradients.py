@@ -1,0 +1,72 @@
+"""Hooks that keep the gradients of absent links at zero, and gather them when an update asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+
+class GradientMasks:
+    """Masks each gradient as it is accumulated, before clipping and reduction can see it.
+
+    A post-accumulate hook works in place on ``parameter.grad``, so it costs one pass over the
+    weights per backward and no memory. Under DDP it runs before the bucket is reduced.
+
+    While ``collect`` is true the hooks also keep the dense gradient: the sum over the micro-batches
+    of this process, in the scale the optimizer would see. This costs one more tensor per parameter
+    until :meth:`take` is called.
+
+    Args:
+        parameters: name → parameter.
+        masks: name → mask, changed in place by whoever owns them.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], masks: Mapping[str, Tensor]) -> None:
+        self.collect = False
+        self._dense: dict[str, Tensor] = {}
+        self._parameters = parameters
+        self._masks = masks
+        self._handles: list[RemovableHandle] = []
+
+    def attach(self) -> None:
+        """Put the hooks on the parameters."""
+        self._handles = [
+            parameter.register_post_accumulate_grad_hook(self._hook(name))
+            for name, parameter in self._parameters.items()
+        ]
+
+    def _hook(self, name: str) -> Callable[[Tensor], None]:
+        def mask_gradient(parameter: Tensor) -> None:
+            gradient = parameter.grad
+            if gradient is None:
+                return
+            mask = self._masks[name]
+            if self.collect:
+                self._add(name, gradient, mask)
+            gradient.mul_(mask)
+
+        return mask_gradient
+
+    @torch.no_grad()
+    def _add(self, name: str, gradient: Tensor, mask: Tensor) -> None:
+        # On links `gradient` holds the sum over all micro-batches so far; elsewhere it holds this
+        # micro-batch alone, because the earlier ones were masked away.
+        before = self._dense.get(name)
+        if before is None:
+            self._dense[name] = gradient.detach().clone()
+        else:
+            before.mul_(~mask).add_(gradient)
+
+    def take(self) -> dict[str, Tensor]:
+        """The dense gradients gathered since the last call; gives up their memory here."""
+        dense, self._dense = self._dense, {}
+        return dense
+
+    def remove(self) -> None:
+        """Take the hooks off the parameters."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []

@@ -1,0 +1,129 @@
+"""The registry of methods: each is data, a set of values for the fields of ``CHTsConfig``.
+
+Adding a method is one call of :func:`register_method`; nothing else in the package knows a method
+by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named preset.
+
+    Attributes:
+        name: what users write as ``CHTsConfig(method=name)``.
+        summary: one line that says what it does.
+        source: where it was published.
+        ingredients: field of ``CHTsConfig`` → its value unless the user gives another.
+    """
+
+    name: str
+    summary: str
+    source: str
+    ingredients: Mapping[str, Any]
+
+
+_METHODS: dict[str, Method] = {}
+
+#: Name → :class:`Method`. Read-only; :func:`register_method` adds to it.
+METHODS: Mapping[str, Method] = MappingProxyType(_METHODS)
+
+#: What a method has unless it says otherwise: one random mask that never changes.
+_PLAIN: dict[str, Any] = {
+    "init": "er",
+    "distribution": "uniform",
+    "removal": "none",
+    "removal_choice": "hard",
+    "zeta_schedule": "cosine",
+    "regrowth": "none",
+    "regrowth_choice": "soft",
+    "regrow_init": "zero",
+    "percolation": False,
+    "density_schedule": "constant",
+    "decay_end": 0.75,
+    "pruning": "magnitude",
+}
+
+
+def register_method(name: str, *, summary: str = "", source: str = "", **ingredients: Any) -> Method:
+    """Make ``CHTsConfig(method=name)`` mean this set of ingredients.
+
+    Args:
+        name: the method's name; it must be new.
+        summary: one line that says what the method does.
+        source: where it was published.
+        **ingredients: values for fields of ``CHTsConfig``; what is left out is as in "static".
+
+    Returns:
+        The registered method.
+
+    Raises:
+        ValueError: the name is taken, or the ingredients do not fit together (a configuration is
+            built to find out, so that a mistake shows here and not in somebody's training run).
+
+    Example:
+        >>> register_method(
+        ...     "set_soft", removal="magnitude", removal_choice="soft", regrowth="random"
+        ... )
+    """
+    from chts_hf.config import CHTsConfig  # reads this registry, so not at import time
+
+    if name in _METHODS:
+        raise ValueError(f"method {name!r} is registered already; choose another name")
+    method = _register(name, summary, source, **ingredients)
+    try:
+        CHTsConfig.from_dict({"method": name})
+        unknown = set(ingredients) - set(CHTsConfig.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"no field of CHTsConfig: {', '.join(sorted(unknown))}")
+    except (AttributeError, ValueError) as error:
+        del _METHODS[name]
+        raise ValueError(f"method {name!r}: {error}") from error
+    return method
+
+
+def _register(name: str, summary: str, source: str, **ingredients: Any) -> Method:
+    _METHODS[name] = Method(name, summary, source, MappingProxyType(_PLAIN | ingredients))
+    return _METHODS[name]
+
+
+_CHT = {
+    "init": "brf",
+    "removal": "magnitude",
+    "removal_choice": "soft",
+    "regrowth": "CH2-L3n",
+    "regrow_init": "history",
+    "percolation": True,
+}
+_CHTS_PAPER = "Zhang et al., NeurIPS 2025 (arXiv 2501.19107)"
+
+_register("dense", "all links, no masks: training as it is without this package", "", init="full")
+_register("static", "one random mask that never changes", "")
+_register(
+    "set",
+    "removes the smallest weights and regrows at random",
+    "Mocanu et al., Nature Communications 2018",
+    removal="magnitude",
+    zeta_schedule="constant",
+    regrowth="random",
+)
+_register(
+    "rigl",
+    "removes the smallest weights and regrows where the dense gradient is largest",
+    "Evci et al., ICML 2020",
+    removal="magnitude",
+    regrowth="gradient",
+    regrowth_choice="hard",
+)
+_register(
+    "chts",
+    "removes softly by magnitude and regrows softly where the topology alone predicts links",
+    _CHTS_PAPER,
+    **_CHT,
+)

@@ -1,0 +1,46 @@
+"""What the engine does with an optimizer: find it, and clear its state where links ended or began."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def base_optimizer(optimizer: torch.optim.Optimizer | None) -> torch.optim.Optimizer | None:
+    """The PyTorch optimizer inside the wrappers of accelerate.
+
+    Raises:
+        TypeError: there is none inside.
+    """
+    inner = optimizer
+    while inner is not None and hasattr(inner, "optimizer"):
+        inner = inner.optimizer
+    if inner is not None and not isinstance(inner, torch.optim.Optimizer):
+        raise TypeError(f"expected a torch.optim.Optimizer, got {type(inner).__name__}")
+    return inner
+
+
+def keep_state(
+    optimizer: torch.optim.Optimizer | None,
+    parameter: nn.Parameter,
+    kept: Tensor,
+    view: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+) -> None:
+    """Set every per-weight state of ``parameter`` to 0 where ``kept`` is false, in place.
+
+    Per-weight states are the floating-point tensors of the parameter's shape (momentum, second
+    moments). Factored states, as Adafactor keeps per row and column, describe no single weight.
+
+    Args:
+        optimizer: None does nothing.
+        parameter: whose state.
+        kept: bool, of the shape of ``view(parameter)``.
+        view: the part of a tensor of the parameter's shape that ``kept`` describes.
+    """
+    if optimizer is None:
+        return
+    for value in optimizer.state.get(parameter, {}).values():
+        if torch.is_tensor(value) and value.is_floating_point() and value.shape == parameter.shape:
+            view(value).mul_(kept)

@@ -1,0 +1,430 @@
+"""The engine: masks on a model, kept true step by step and rewired update by update."""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from chts_hf import distributed, topology
+from chts_hf.config import CHTsConfig
+from chts_hf.gradients import GradientMasks
+from chts_hf.lr import LearningRateFactor
+from chts_hf.optimizers import base_optimizer, keep_state
+from chts_hf.plan import Plan
+from chts_hf.seeding import generator_for
+from chts_hf.stats import network_stats
+from chts_hf.targets import Pair, Target, find_pairs, find_targets
+from chts_hf.update import LayerInput, update_block
+
+# Models that have a sparsifier, so that a second one is refused instead of fighting the first.
+_ATTACHED: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Sparsifier]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+class Sparsifier:
+    """Trains the projections of a model sparsely, in any PyTorch loop.
+
+    From its creation until :meth:`close` it holds, at every moment anyone can look:
+    ``weight[~mask] == 0``, gradients and per-weight optimizer states are 0 there, and each layer has
+    exactly the number of links that its schedule asks for, ``round((1 - s) · out · in)``.
+
+    Memory beside the model's: one byte per sparsified weight for the masks, one to know which
+    links ever were (ITOP rate), and with ``regrow_init="history"`` one value per weight. Methods
+    that regrow by gradient hold a second gradient during the step before an update.
+
+    Args:
+        model: the model itself, not a wrapper; its parameters must be on their device already.
+        optimizer: the optimizer that trains it, plain or prepared by accelerate. None: only the
+            weights and gradients are kept sparse.
+        config: the method and its settings.
+        total_steps: optimizer steps of the whole run; schedules are fractions of it.
+        state: a :meth:`state_dict` to go on from. The model must hold the weights it was taken
+            with; without a state, the initial masks are made and applied.
+
+    Attributes:
+        masks: parameter name → bool tensor of the parameter's shape, True where there is a link.
+        targets: what is sparsified.
+        step_count: optimizer steps seen.
+
+    Raises:
+        ValueError: no layer matches, the model is wrapped or has a sparsifier already, the run is
+            too short for an update, or a layer would be left without any link.
+
+    Example:
+        >>> sparsifier = Sparsifier(model, optimizer, CHTsConfig(), total_steps=5000)
+        >>> for batch in loader:
+        ...     model(**batch).loss.backward()
+        ...     optimizer.step()
+        ...     sparsifier.step()
+        ...     optimizer.zero_grad()
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None,
+        config: CHTsConfig,
+        total_steps: int,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        distributed.refuse_wrapped(model)
+        if attached_sparsifier(model) is not None:
+            raise ValueError(
+                "this model has a sparsifier already; call its close() first, and add the callback "
+                "to a Trainer only once"
+            )
+        self.config = config
+        self.plan = Plan(config, total_steps)
+        self.step_count = 0
+        self.updates = 0
+        self.topology_runtime = 0.0
+        self.targets: list[Target] = [] if config.is_dense else find_targets(model, config)
+        self.masks: dict[str, Tensor] = {}
+        self._parameters = {t.parameter_name: t.weight for t in self.targets}
+        self._layer_config = {t.name: config.for_layer(t.name) for t in self.targets}
+        self._pairs = find_pairs(self.targets)
+        self._blocks = _blocks(self.targets, self._pairs)
+        self._history: dict[str, Tensor] = {}
+        self._ever: dict[str, Tensor] = {}
+        self._resting: set[str] = set()
+        self._regrown_at: int | None = None
+        self._optimizer = base_optimizer(optimizer)
+        self._stepped = False
+        self.owner: object | None = None  # the training run, where a callback made this
+        self._stats: dict[str, Any] | None = None
+        self._initial, self._final = self._layer_sparsities()
+        self._gradients = GradientMasks(self._parameters, self.masks)
+        for name, weight in self._parameters.items():
+            self.masks[name] = torch.zeros_like(weight, dtype=torch.bool)
+            self._ever[name] = torch.zeros_like(weight, dtype=torch.bool)
+            if config.regrow_init == "history" and config.regrowth != "none":
+                self._history[name] = torch.zeros_like(weight, requires_grad=False)
+        if state is not None:
+            self.load_state_dict(state)
+        elif self.targets:
+            self._set_initial_masks()
+        self._gradients.attach()
+        self._handles: list[Any] = []
+        if self._optimizer is not None and self.targets:
+            self._handles.append(self._optimizer.register_step_post_hook(self._note_step))
+            self._handles.append(LearningRateFactor(self._optimizer, self._lr_factor))
+        self._announce_gradient()
+        _ATTACHED[model] = weakref.ref(self)
+        self._model = weakref.ref(model)
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Call after each ``optimizer.step()``: keeps zeros zero, and updates when one is due.
+
+        A step that the optimizer skipped (a gradient scaler found infinities) does not count.
+
+        Raises:
+            RuntimeError: weights or gradients are not finite when an update is due, or the masks
+                differ between ranks.
+        """
+        if self._optimizer is not None and self.targets:
+            if not self._stepped:
+                return
+            self._stepped = False
+        self.step_count += 1
+        if not self.targets:
+            return
+        self._enforce()
+        if self.plan.is_update(self.step_count):
+            started = time.perf_counter()
+            self._update()
+            self.topology_runtime += time.perf_counter() - started
+        self._announce_gradient()
+
+    def close(self) -> None:
+        """Let go of model and optimizer. Masks and statistics stay readable; zeros stay as they are."""
+        self._gradients.remove()
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        if self.model is not None:
+            _ATTACHED.pop(self.model, None)
+
+    @property
+    def model(self) -> nn.Module | None:
+        """The model, if it still exists."""
+        return self._model()
+
+    def stats(self) -> dict[str, Any]:
+        """What the network is now.
+
+        Returns:
+            ``links``, ``weights``, ``sparsity`` of the sparsified weights; ``by_kind``: the same for
+            each kind of projection; ``itop_rate``: the fraction of weights that ever were a link
+            (Liu et al. 2021); ``anp``: the fraction of neurons with links on both sides;
+            ``updates``; ``topology_runtime`` in seconds.
+        """
+        if self._stats is None:  # masks change at updates only
+            self._stats = network_stats(self.targets, self._pairs, self.masks, self._ever)
+        return self._stats | {"updates": self.updates, "topology_runtime": self.topology_runtime}
+
+    # -- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a later process needs to go on exactly, weights and optimizer aside.
+
+        Returns:
+            ``masks``, ``ever`` and ``history``: name → tensor; ``weights``: name → a fingerprint of
+            the weights it belongs to; plain numbers beside them.
+        """
+        return {
+            "weights": {name: _fingerprint(weight) for name, weight in self._parameters.items()},
+            "masks": {name: mask.clone() for name, mask in self.masks.items()},
+            "ever": {name: ever.clone() for name, ever in self._ever.items()},
+            "history": {name: values.clone() for name, values in self._history.items()},
+            "step_count": self.step_count,
+            "updates": self.updates,
+            "topology_runtime": self.topology_runtime,
+            "regrown_at": self._regrown_at,
+            "resting": sorted(self._resting),
+            "initial": dict(self._initial),
+            "final": dict(self._final),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a :meth:`state_dict`; the model's weights must be those it was taken with.
+
+        Raises:
+            ValueError: the state is of other layers, shapes or weights.
+        """
+        _check_state(state, self._parameters)
+        for name, mask in state["masks"].items():
+            self.masks[name].copy_(mask)
+            self._ever[name].copy_(state["ever"][name])
+            if name in self._history:
+                self._history[name].copy_(state["history"][name])
+        self._stats = None
+        self.step_count = state["step_count"]
+        self.updates = state["updates"]
+        self.topology_runtime = state["topology_runtime"]
+        self._regrown_at = state["regrown_at"]
+        self._resting = set(state["resting"])
+        self._initial, self._final = dict(state["initial"]), dict(state["final"])
+        self._gradients.take()
+        self._announce_gradient()
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _layer_sparsities(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Each layer's sparsity at the start and at the end of the density schedule."""
+        if self.config.density_schedule == "constant":
+            final = self._distribute("sparsity")
+            return final, final
+        return self._distribute("initial_sparsity"), self._distribute("sparsity")
+
+    def _distribute(self, field: str) -> dict[str, float]:
+        overall = getattr(self.config, field)
+        values = [getattr(self._layer_config[t.name], field) for t in self.targets]
+        if self.config.distribution == "erk":
+            densities = topology.erk_densities([t.shape for t in self.targets], overall)
+            values = [
+                1 - density if value == overall else value
+                for value, density in zip(values, densities, strict=True)
+            ]
+        return {t.name: value for t, value in zip(self.targets, values, strict=True)}
+
+    @torch.no_grad()
+    def _set_initial_masks(self) -> None:
+        for target in self.targets:
+            mask = self._initial_mask(target)
+            target.view(self.masks[target.parameter_name]).copy_(mask)
+            if self.config.rescale_init:
+                _rescale(target, mask)
+        self._enforce()
+        for name, weight in self._parameters.items():
+            self._ever[name].copy_(self.masks[name])
+            keep_state(self._optimizer, weight, self.masks[name])
+
+    def _initial_mask(self, target: Target) -> Tensor:
+        config = self._layer_config[target.name]
+        weight = target.view(target.weight.detach())
+        if config.init == "from_weights":
+            mask = weight != 0
+            sparsity = 1 - int(mask.sum()) / mask.numel()
+            self._initial[target.name] = sparsity
+            self._final[target.name] = (
+                sparsity
+                if config.density_schedule == "constant"
+                else max(sparsity, self._final[target.name])
+            )
+            return mask
+        sparsity = self._initial[target.name]
+        if topology.link_count(weight.numel(), self._final[target.name]) == 0:
+            raise ValueError(
+                f"sparsity={self._final[target.name]} would remove every link of {target.name} "
+                f"{tuple(weight.shape)}; choose a lower sparsity, or keep this layer dense with "
+                f"exclude=[{target.name.removesuffix('.weight')!r}]"
+            )
+        if config.init == "full" or sparsity == 0:
+            return torch.ones_like(weight, dtype=torch.bool)
+        options = dict(config.init_options)
+        if config.init in ("magnitude", "relative_importance"):
+            options["weight"] = weight
+        generator = generator_for(self.config.seed, 0, target.name)
+        mask = topology.initial_mask(target.shape, sparsity, config.init, generator, **options)
+        return mask.to(weight.device)
+
+    def _enforce(self) -> None:
+        weights = [parameter.data for parameter in self._parameters.values()]
+        torch._foreach_mul_(weights, list(self.masks.values()))
+
+    def _note_step(self, *_: object) -> None:
+        self._stepped = True
+
+    def _lr_factor(self) -> float:
+        since = None if self._regrown_at is None else self.step_count + 1 - self._regrown_at
+        return self.plan.lr_factor(since)
+
+    def _announce_gradient(self) -> None:
+        """Have the next step's dense gradient gathered if an update will ask for it."""
+        self._gradients.collect = self.config.needs_gradient and self.plan.is_update(
+            self.step_count + 1
+        )
+
+    def _update(self) -> None:
+        self.updates += 1
+        self._stats = None
+        gradients = self._gradients.take()
+        distributed.average_over_ranks(gradients.values())
+        regrown = False
+        for targets, pairs in self._blocks:
+            regrown |= self._update_block(targets, pairs, gradients)
+        if regrown:
+            self._regrown_at = self.step_count
+        distributed.check_ranks_agree(self.masks)
+
+    def _update_block(
+        self, targets: list[Target], pairs: list[Pair], gradients: dict[str, Tensor]
+    ) -> bool:
+        layers = [self._layer_input(target, gradients) for target in targets]
+        if all(layer.zeta == 0 and layer.links == int(layer.mask.sum()) for layer in layers):
+            return False
+        percolating = pairs if self.config.percolation else []
+        results = update_block(layers, percolating, self.config.seed, self.updates)
+        regrown = False
+        for layer, result in zip(layers, results, strict=True):
+            new = result.mask & ~result.kept
+            self._stop_early(layer, result.kept, new)
+            self._apply(layer.target, result.kept, result.mask, new)
+            regrown |= bool(new.any())
+        for name in {t.parameter_name for t in targets}:
+            weight, mask = self._parameters[name], self.masks[name]
+            weight.data.mul_(mask)
+            if weight.grad is not None:
+                weight.grad.mul_(mask)
+            self._ever[name] |= mask
+        return regrown
+
+    def _layer_input(self, target: Target, gradients: dict[str, Tensor]) -> LayerInput:
+        name = target.parameter_name
+        config = self._layer_config[target.name]
+        sparsity = self.plan.sparsity(
+            self.step_count, self._initial[target.name], self._final[target.name]
+        )
+        resting = target.name in self._resting
+        return LayerInput(
+            target=target,
+            config=config,
+            mask=target.view(self.masks[name]),
+            weight=target.view(self._parameters[name].detach()),
+            gradient=target.view(gradients[name]) if name in gradients else None,
+            links=topology.link_count(math.prod(target.shape), sparsity),
+            zeta=0.0 if resting else self.plan.zeta(self.step_count),
+            delta=self.plan.delta(self.step_count),
+            heads=target.heads if config.per_head and target.role in "qkv" else 1,
+        )
+
+    def _apply(self, target: Target, kept: Tensor, mask: Tensor, new: Tensor) -> None:
+        """Write one layer's new links: mask, values, optimizer state."""
+        name = target.parameter_name
+        old = target.view(self.masks[name])
+        weight = target.view(self._parameters[name].data)
+        if name in self._history:
+            history = target.view(self._history[name])
+            history.copy_(torch.where(old & ~kept, weight, history))
+            weight.copy_(torch.where(new, history, weight))
+        else:
+            weight.masked_fill_(new, 0)
+        old.copy_(mask)
+        keep_state(self._optimizer, self._parameters[name], kept, target.view)
+
+    def _stop_early(self, layer: LayerInput, kept: Tensor, new: Tensor) -> None:
+        threshold = layer.config.early_stop_overlap
+        removed = layer.mask & ~kept
+        if threshold is None or not removed.any():
+            return
+        if int((new & removed).sum()) / int(removed.sum()) >= threshold:
+            self._resting.add(layer.target.name)
+
+
+def attached_sparsifier(model: nn.Module) -> Sparsifier | None:
+    """The sparsifier that holds this model now, if one does."""
+    reference = _ATTACHED.get(model)
+    return reference() if reference is not None else None
+
+
+def _blocks(targets: list[Target], pairs: list[Pair]) -> list[tuple[list[Target], list[Pair]]]:
+    """Groups of targets that pairs tie together, each updated on its own."""
+    group = {target.name: {target.name} for target in targets}
+    for pair in pairs:
+        merged = group[pair.first.name] | group[pair.second.name]
+        for name in merged:
+            group[name] = merged
+    blocks: dict[int, tuple[list[Target], list[Pair]]] = {}
+    for target in targets:
+        blocks.setdefault(id(group[target.name]), ([], []))[0].append(target)
+    for pair in pairs:
+        blocks[id(group[pair.first.name])][1].append(pair)
+    return list(blocks.values())
+
+
+def _rescale(target: Target, mask: Tensor) -> None:
+    weight = target.view(target.weight.data)
+    goal = (2 * mask.numel() / (int(mask.sum()) * mask.shape[1])) ** 0.5
+    weight.mul_(goal / weight[mask].std().clamp_min(1e-12))
+
+
+def _check_state(state: dict[str, Any], parameters: dict[str, nn.Parameter]) -> None:
+    missing = sorted(parameters.keys() - state["masks"].keys())
+    extra: Iterable[str] = sorted(state["masks"].keys() - parameters.keys())
+    if missing or extra:
+        raise ValueError(
+            f"the masks are of another model or configuration: missing {missing[:3]}, "
+            f"unexpected {list(extra)[:3]}"
+        )
+    for name, mask in state["masks"].items():
+        if mask.shape != parameters[name].shape:
+            raise ValueError(
+                f"the mask of {name} has shape {tuple(mask.shape)}, the weight "
+                f"{tuple(parameters[name].shape)}: the masks are of another model"
+            )
+        dtype, value = state["weights"][name]
+        mine = _fingerprint(parameters[name])
+        if mine[0] == dtype and mine[1] != value:
+            raise ValueError(
+                f"the masks were saved with other weights of {name} than the model has now; load "
+                "the weights of the same checkpoint, and make the sparsifier with "
+                "Sparsifier(..., state=state), which leaves them as they are"
+            )
+
+
+def _fingerprint(weight: Tensor) -> tuple[str, int]:
+    """The dtype and the CRC-32 of a weight's bytes; a fingerprint holds within one dtype."""
+    data = weight.detach().cpu().contiguous().view(torch.uint8).numpy()
+    return str(weight.dtype), zlib.crc32(data)

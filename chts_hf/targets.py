@@ -1,0 +1,284 @@
+"""A model → the weights to sparsify, each with the role its projection plays.
+
+Layers are recognised by the names of their modules, never by the model's class: inside an
+attention block by the last part of the name (``q``, ``q_proj``, ``query``, …), elsewhere by the
+names feed-forward layers go by. What no rule recognises (embeddings, heads, routers, relative
+biases, adapters) is never a target.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from chts_hf.config import CHTsConfig
+
+_ATTENTION_ROLES = {
+    role: name
+    for name, roles in {
+        "q": ("q", "q_proj", "query", "query_proj", "q_lin", "q_attn", "query_global"),
+        "k": ("k", "k_proj", "key", "key_proj", "k_lin", "key_global"),
+        "v": ("v", "v_proj", "value", "value_proj", "v_lin", "value_global"),
+        "o": ("o", "o_proj", "out_proj", "out_lin", "output", "c_proj"),
+        "fused": ("c_attn",),
+    }.items()
+    for role in roles
+}
+_FFN_ROLES = {
+    role: name
+    for name, roles in {
+        "up": ("wi", "wi_1", "fc1", "up_proj", "intermediate", "c_fc", "lin1"),
+        "gate": ("wi_0", "gate_proj"),
+        "down": ("wo", "fc2", "down_proj", "output", "c_proj", "lin2"),
+    }.items()
+    for role in roles
+}
+_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
+_CROSS = re.compile(r"enc_?dec|encoder_attn|cross", re.IGNORECASE)
+# Parts of a name that only wrap the projection before them: BERT's "output.dense", PEFT's base.
+_WRAPPERS = ("dense", "base_layer")
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One projection to sparsify.
+
+    Attributes:
+        name: unique; the parameter's name, with ``[q]``, ``[k]``, ``[v]`` behind it where one
+            parameter holds several projections.
+        parameter_name: the parameter's name in ``model.named_parameters()``.
+        weight: that parameter.
+        kind: "self_attn.q", "cross_attn.o", "ffn.up", …, or the user's own name for it.
+        block: the name of the attention or feed-forward block it belongs to.
+        heads: how many attention heads share its output rows (its input columns for ``o``);
+            1 outside attention.
+        transposed: whether the parameter is stored (in, out), as GPT-2's ``Conv1D`` does.
+        rows: the part of the outputs that is this target, where a parameter holds several.
+    """
+
+    name: str
+    parameter_name: str
+    weight: nn.Parameter
+    kind: str
+    block: str
+    heads: int = 1
+    transposed: bool = False
+    rows: tuple[int, int] | None = None
+
+    def view(self, tensor: Tensor) -> Tensor:
+        """The (out, in) part of a tensor of the parameter's shape that is this target.
+
+        A view: what is written to it is written to ``tensor``.
+        """
+        matrix = tensor.T if self.transposed else tensor
+        return matrix if self.rows is None else matrix[self.rows[0] : self.rows[1]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in)."""
+        out_features, in_features = self.view(self.weight.detach()).shape
+        return out_features, in_features
+
+    @property
+    def role(self) -> str:
+        """The last part of the kind: "q", "o", "up", …."""
+        return self.kind.rpartition(".")[2]
+
+
+def find_targets(model: nn.Module, config: CHTsConfig | None = None) -> list[Target]:
+    """The projections of a model that ``config`` wants sparse, in the model's own order.
+
+    By default all q, k, v and output projections of attention and all feed-forward projections;
+    ``config.targets`` replaces these rules and ``config.exclude`` takes layers out. Frozen
+    parameters (``requires_grad=False``) are left alone, and a parameter that several modules share
+    is one target.
+
+    Args:
+        model: any module; wrappers such as DDP must be taken off before.
+        config: None means ``CHTsConfig()``.
+
+    Returns:
+        At least one target.
+
+    Raises:
+        ValueError: no layer matches; the message lists the linear layers there are.
+    """
+    config = config or CHTsConfig()
+    parameter_names = {id(p): name for name, p in model.named_parameters()}
+    targets: list[Target] = []
+    seen: set[int] = set()
+    linear: list[str] = []
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if not _is_linear(module) or not isinstance(weight, nn.Parameter):
+            continue
+        linear.append(name)
+        found = _classify(name, config)
+        if found is None or id(weight) in seen or not weight.requires_grad:
+            continue
+        seen.add(id(weight))
+        kind, block = found
+        parent = model.get_submodule(name.rpartition(".")[0])
+        targets += _split_fused(
+            Target(
+                name=parameter_names[id(weight)],
+                parameter_name=parameter_names[id(weight)],
+                weight=weight,
+                kind=kind,
+                block=block,
+                heads=_heads(parent, model) if kind.rpartition(".")[2] in "qkvo" else 1,
+                transposed=_is_conv1d(module),
+            )
+        )
+    if not targets:
+        shown = ", ".join(linear[:12]) + (", …" if len(linear) > 12 else "")
+        raise ValueError(
+            f"no layer of {type(model).__name__} is a target. Its linear layers are: "
+            f"{shown or 'none'}. Pass CHTsConfig(targets={{kind: pattern}}) with regular "
+            "expressions that match whole module names, such as "
+            '{"ffn.up": r".*\\.expand", "ffn.down": r".*\\.contract"}, and check that exclude does '
+            "not take all layers out and that the parameters require gradients"
+        )
+    return targets
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    # transformers' Conv1D, by its shape rather than its class: (in, out) and an nf attribute.
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or _is_conv1d(module)
+
+
+def _classify(name: str, config: CHTsConfig) -> tuple[str, str] | None:
+    """(kind, block) of a linear layer by its name, or None if it stays dense."""
+    if any(re.search(pattern, name) for pattern in config.exclude):
+        return None
+    if config.targets is not None:
+        for kind, pattern in config.targets.items():
+            if re.fullmatch(pattern, name):
+                return kind, name.rpartition(".")[0]
+        return None
+    parts = name.split(".")
+    while len(parts) > 1 and parts[-1] in _WRAPPERS:
+        parts.pop()
+    *path, leaf = parts
+    attention = next((i for i, part in enumerate(path) if _ATTENTION.search(part)), None)
+    if attention is None:
+        role = _FFN_ROLES.get(leaf)
+        return (f"ffn.{role}", ".".join(path)) if role else None
+    role = _ATTENTION_ROLES.get(leaf)
+    if role is None:
+        return None
+    family = "cross_attn" if _CROSS.search(path[attention]) else "self_attn"
+    return f"{family}.{role}", ".".join(path[: attention + 1])
+
+
+def _heads(attention: nn.Module, model: nn.Module) -> int:
+    """The number of (query) heads of an attention module."""
+    names = ("num_heads", "n_heads", "num_attention_heads", "n_head", "num_attn_heads")
+    for holder in (attention, getattr(attention, "config", None), getattr(model, "config", None)):
+        for name in names:
+            value = getattr(holder, name, None)
+            if isinstance(value, int):
+                return value
+    return 1
+
+
+def _split_fused(target: Target) -> Iterator[Target]:
+    """The targets within GPT-2's fused ``c_attn``: q, k, v, or k, v in cross-attention."""
+    family, _, role = target.kind.rpartition(".")
+    if role != "fused":
+        yield target
+        return
+    out_features, in_features = target.shape
+    roles = ("q", "k", "v") if out_features == 3 * in_features else ("k", "v")
+    size = out_features // len(roles)
+    for index, part in enumerate(roles):
+        yield Target(
+            name=f"{target.name}[{part}]",
+            parameter_name=target.parameter_name,
+            weight=target.weight,
+            kind=f"{family}.{part}",
+            block=target.block,
+            heads=target.heads,
+            transposed=target.transposed,
+            rows=(index * size, (index + 1) * size),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two projections that share neurons: what percolation walks along.
+
+    Attributes:
+        first: the projection whose rows are the neurons.
+        second: for "sequential" the projection whose columns they are, for "product" the one
+            whose rows are multiplied with them.
+        relation: "sequential" (``v → o``, ``up → down``) or "product" (``q · k``, ``gate · up``).
+        neuron_of: for grouped heads, the row of ``first`` that each column (sequential) or row
+            (product) of ``second`` belongs to; None if they correspond one to one.
+    """
+
+    first: Target
+    second: Target
+    relation: str
+    neuron_of: Tensor | None = None
+
+
+_PAIR_ROLES = (
+    ("k", "q", "product"),
+    ("gate", "up", "product"),
+    ("v", "o", "sequential"),
+    ("gate", "down", "sequential"),
+    ("up", "down", "sequential"),
+)
+
+
+def find_pairs(targets: list[Target]) -> list[Pair]:
+    """The pairs of targets that share neurons, block by block.
+
+    Args:
+        targets: as :func:`find_targets` gives them.
+
+    Returns:
+        In an order in which one pass of percolation reaches its fixed point: product pairs of a
+        block come before the sequential ones that read their result. A role that occurs twice in
+        a block (Longformer's local and global projections) pairs only with its own counterpart,
+        and not where it could not be told which neurons are alive.
+    """
+    blocks: dict[tuple[str, str], dict[str, list[Target]]] = {}
+    for target in targets:
+        family = target.kind.rpartition(".")[0]
+        blocks.setdefault((target.block, family), {}).setdefault(target.role, []).append(target)
+    pairs: list[Pair] = []
+    for roles in blocks.values():
+        for first_role, second_role, relation in _PAIR_ROLES:
+            first, second = roles.get(first_role, []), roles.get(second_role, [])
+            if len(first) != len(second):
+                continue
+            for a, b in zip(first, second, strict=True):
+                pair = _pair(a, b, relation)
+                if pair is not None:
+                    pairs.append(pair)
+    return pairs
+
+
+def _pair(first: Target, second: Target, relation: str) -> Pair | None:
+    neurons = first.shape[0]
+    members = second.shape[1] if relation == "sequential" else second.shape[0]
+    if members == neurons:
+        return Pair(first, second, relation)
+    # Grouped-query attention: head h of the many belongs to head h // group of the few.
+    group, rest = divmod(members, neurons)
+    if rest or first.heads % max(group, 1):
+        return None
+    width = members // first.heads
+    index = torch.arange(members)
+    head, within = index // width, index % width
+    return Pair(first, second, relation, neuron_of=(head // group) * width + within)

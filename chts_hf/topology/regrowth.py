@@ -1,0 +1,101 @@
+"""Which absent links a topology update adds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from chts_hf.topology.sampling import draw_positive_first, uniform_subset
+from chts_hf.topology.selection import highest
+
+
+@torch.no_grad()
+def regrow_soft(
+    scores: Tensor, mask: Tensor, n: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draws ``n`` absent links without replacement, with probability proportional to score.
+
+    The regrowth of CHTs (Zhang et al., NeurIPS 2025). Where fewer than ``n`` absent links have a
+    positive score, all of those are taken and the rest is drawn uniformly from the others.
+
+    Args:
+        scores: Shape (out, in), for instance from :func:`chts_hf.topology.ch_scores`; read at
+            absent links only.
+        mask: Bool tensor of the same shape, True at links.
+        n: How many links to add, between 0 and the number of absent ones.
+        generator: Source of randomness; the default CPU generator if None.
+
+    Returns:
+        A bool tensor of the mask's shape: True at the ``n`` new links alone.
+
+    Raises:
+        ValueError: If an absent link's score is not finite, or ``n`` is out of range.
+    """
+    _check_scores(scores, mask)
+    _check_count(mask, n)
+    flat = scores.reshape(-1)
+    absent = ~mask
+    positive = absent & (scores > 0)
+    new = torch.zeros_like(mask)
+    chosen = draw_positive_first(
+        positive, absent ^ positive, n, lambda index: flat[index].double().log_(), generator
+    )
+    new.view(-1)[chosen] = True
+    return new
+
+
+@torch.no_grad()
+def regrow_hard(scores: Tensor, mask: Tensor, n: int) -> Tensor:
+    """Takes the ``n`` absent links of highest score.
+
+    The regrowth of CHT (Zhang et al., ICLR 2024) with Cannistraci-Hebb scores, of RigL (Evci et
+    al., 2020) with the magnitude of the dense gradient.
+
+    Args:
+        scores: Shape (out, in); read at absent links only.
+        mask: Bool tensor of the same shape, True at links.
+        n: How many links to add, between 0 and the number of absent ones.
+
+    Returns:
+        A bool tensor of the mask's shape: True at the ``n`` new links alone. Of links that tie at
+        the threshold, those with the lowest flat index are taken.
+
+    Raises:
+        ValueError: If an absent link's score is not finite, or ``n`` is out of range.
+    """
+    _check_scores(scores, mask)
+    _check_count(mask, n)
+    return highest(scores, ~mask, n)
+
+
+@torch.no_grad()
+def regrow_random(mask: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """Takes ``n`` absent links uniformly at random (SET, Mocanu et al., 2018).
+
+    Args:
+        mask: Bool tensor of shape (out, in), True at links.
+        n: How many links to add, between 0 and the number of absent ones.
+        generator: Source of randomness; the default CPU generator if None.
+
+    Returns:
+        A bool tensor of the mask's shape: True at the ``n`` new links alone.
+
+    Raises:
+        ValueError: If ``n`` is out of range.
+    """
+    _check_count(mask, n)
+    return uniform_subset(~mask, n, generator)
+
+
+def _check_scores(scores: Tensor, mask: Tensor) -> None:
+    if scores.shape != mask.shape:
+        raise ValueError(f"scores have shape {tuple(scores.shape)}, mask {tuple(mask.shape)}")
+    broken = int(torch.count_nonzero(~torch.isfinite(scores) & ~mask))
+    if broken:
+        raise ValueError(f"{broken} absent links have a score that is nan or infinite")
+
+
+def _check_count(mask: Tensor, n: int) -> None:
+    absent = mask.numel() - int(torch.count_nonzero(mask))
+    if not 0 <= n <= absent:
+        raise ValueError(f"n = {n} must lie between 0 and the {absent} absent links there are")

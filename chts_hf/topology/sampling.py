@@ -1,0 +1,202 @@
+"""Weighted and uniform sampling without replacement, for any number of categories.
+
+Successive sampling without replacement draws one item after the other, each time with probability
+proportional to the weights of the items that are left. The same distribution comes from one
+exponential clock per item: with ``E_i ~ Exp(1)``, the ``k`` items of smallest ``E_i / w_i`` are
+the first ``k`` draws (Efraimidis and Spirakis, 2006; in logarithms this is the Gumbel-top-k trick,
+Kool et al., 2019). Unlike :func:`torch.multinomial` this knows no limit of 2**24 categories and
+never returns an item of weight zero while a positive one is left.
+
+Noise is drawn in float64: in float32 a uniform number has only 2**24 values, one of them zero, which
+with millions of items would hand links to items of vanishing weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from chts_hf.topology.selection import blocks_of, k_smallest
+
+_UNIFORM_BLOCK = 1 << 20
+
+
+def noise_device(generator: torch.Generator | None) -> torch.device:
+    """Returns where random numbers are drawn: on the generator's device, the CPU for None."""
+    return torch.device("cpu") if generator is None else generator.device
+
+
+def uniform_noise(size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Returns float64 numbers in [0, 1), on the generator's own device."""
+    return torch.rand(
+        size, dtype=torch.float64, generator=generator, device=noise_device(generator)
+    )
+
+
+def log_clocks(
+    size: tuple[int, ...],
+    generator: torch.Generator | None,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Returns ``log E`` with ``E ~ Exp(1)``, on the generator's own device.
+
+    With ``dtype`` float32 the uniform numbers are rounded after they were drawn in float64, so the
+    small clocks, those that win, keep their resolution.
+    """
+    # -log(1 - u) rather than -log(u): the fine end of u then meets the small clocks.
+    return uniform_noise(size, generator).neg_().to(dtype).log1p_().neg_().log_()
+
+
+@torch.no_grad()
+def sample_without_replacement(
+    weights: Tensor, k: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draws ``k`` distinct flat indices, successively, with probability proportional to weight.
+
+    Args:
+        weights: Non-negative and finite, any shape, any number of elements.
+        k: How many to draw. Beyond the number of positive weights, all of those are returned and
+            the rest is drawn uniformly among the zero ones.
+        generator: Source of randomness; the default CPU generator if None. The noise is drawn on
+            the generator's device and moved, so a CPU generator gives the same draw for weights
+            on any device.
+
+    Returns:
+        A LongTensor of shape ``(k,)`` on the device of ``weights``: distinct indices into
+        ``weights.flatten()``, in no particular order.
+
+    Raises:
+        ValueError: If a weight is negative, NaN or infinite, or ``k`` is negative or larger than
+            the number of weights.
+
+    Example:
+        >>> scores = torch.tensor([[0.0, 3.0], [1.0, 0.0]])
+        >>> sorted(sample_without_replacement(scores, 2).tolist())
+        [1, 2]
+    """
+    flat = weights.reshape(-1)
+    _check_size(k, flat.numel(), "weights")
+    if flat.numel() and flat.dtype != torch.bool:
+        low, high = (float(bound) for bound in torch.aminmax(flat))
+        if not (low >= 0 and high < float("inf")):
+            raise ValueError(
+                "weights must be finite and not negative, and lie "
+                f"between {low} and {high} (nan if any is nan)"
+            )
+    return draw_positive_first(
+        flat > 0, flat == 0, k, lambda index: flat[index].double().log_(), generator
+    )
+
+
+@torch.no_grad()
+def sample_log_weights(
+    log_weights: Tensor, k: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draws as :func:`sample_without_replacement` from weights given by their logarithms.
+
+    For weights that would overflow or vanish: a score raised to the power ``p`` is
+    ``p * score.log()`` here.
+
+    Args:
+        log_weights: Natural logarithms, any shape; ``-inf`` is weight zero.
+        k: How many to draw.
+        generator: Source of randomness; the default CPU generator if None.
+
+    Returns:
+        A LongTensor of shape ``(k,)``: distinct indices into ``log_weights.flatten()``, in no
+        particular order.
+
+    Raises:
+        ValueError: If a log-weight is NaN or ``+inf``, or ``k`` is negative or larger than the
+            number of log-weights.
+    """
+    flat = log_weights.reshape(-1)
+    _check_size(k, flat.numel(), "log_weights")
+    if flat.numel() and not float(flat.max()) < float("inf"):
+        raise ValueError("log_weights must be finite or -inf, and at least one is nan or +inf")
+    zero = flat == -float("inf")
+    return draw_positive_first(~zero, zero, k, lambda index: flat[index].double(), generator)
+
+
+def draw_positive_first(
+    positive: Tensor,
+    rest: Tensor,
+    k: int,
+    log_weight: Callable[[Tensor], Tensor],
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Draws ``k`` cells: successively by weight from one set, then uniformly from another.
+
+    The memory needed beyond the two sets is in proportion to ``k``.
+
+    Args:
+        positive: Bool tensor: the cells of positive weight.
+        rest: Bool tensor of the same shape: cells that are drawn once ``positive`` is used up.
+        k: At most the number of cells in both.
+        log_weight: From flat indices (of cells in ``positive``) to their log-weights in float64.
+        generator: Source of randomness; the default CPU generator if None.
+
+    Returns:
+        A LongTensor of ``k`` distinct flat indices, in no particular order.
+    """
+    n_positive = int(torch.count_nonzero(positive))
+    if k >= n_positive:
+        everything = positive.reshape(-1).nonzero().squeeze(1)
+        others = uniform_subset(rest, k - n_positive, generator).reshape(-1).nonzero().squeeze(1)
+        return torch.cat([everything, others])
+    if k == 0:
+        return torch.empty(0, dtype=torch.long, device=positive.device)
+
+    def race(index: Tensor) -> tuple[Tensor, Tensor]:
+        clocks = log_clocks((index.numel(),), generator).to(index.device)
+        return index, clocks.sub_(log_weight(index))
+
+    indices, _ = k_smallest((race(index) for index in blocks_of(positive)), k)
+    return indices
+
+
+@torch.no_grad()
+def uniform_subset(cells: Tensor, k: int, generator: torch.Generator | None = None) -> Tensor:
+    """Marks ``k`` of the True cells of ``cells``, every subset of that size equally likely.
+
+    Cells are drawn with replacement and repeats are thrown away until there are ``k`` different
+    ones, which costs time in proportion to ``k`` and no memory but the answer.
+
+    Args:
+        cells: Bool tensor of any shape and size.
+        k: Between 0 and the number of True cells.
+        generator: Source of randomness; the default CPU generator if None.
+
+    Returns:
+        A new bool tensor of the same shape with exactly ``k`` True, all of them in ``cells``.
+
+    Raises:
+        ValueError: If ``k`` is negative or larger than the number of True cells.
+    """
+    available = int(torch.count_nonzero(cells))
+    _check_size(k, available, "cells")
+    if 2 * k > available:
+        return cells & ~uniform_subset(cells, available - k, generator)
+    if 4 * available < cells.numel():
+        # Few candidates: most draws would miss, so number the candidates instead.
+        index = cells.reshape(-1).nonzero().squeeze(1)
+        every = torch.ones(available, dtype=torch.bool, device=cells.device)
+        chosen = torch.zeros(cells.numel(), dtype=torch.bool, device=cells.device)
+        chosen[index[uniform_subset(every, k, generator)]] = True
+        return chosen.view(cells.shape)
+    taken = ~cells.reshape(-1)
+    n = taken.numel()
+    missing = k
+    while missing:
+        for start in range(0, missing, _UNIFORM_BLOCK):
+            noise = uniform_noise((min(_UNIFORM_BLOCK, missing - start),), generator)
+            taken[noise.mul_(n).long().clamp_(max=n - 1).to(taken.device)] = True
+        missing = k - (int(torch.count_nonzero(taken)) - (n - available))
+    return taken.view(cells.shape) & cells
+
+
+def _check_size(k: int, available: int, name: str) -> None:
+    if not 0 <= k <= available:
+        raise ValueError(f"k = {k} must lie between 0 and the {available} {name} there are")

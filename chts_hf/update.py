@@ -1,0 +1,180 @@
+"""One topology update of the layers of one block: prune, remove, percolate, regrow.
+
+Everything here is a function of masks, weights and gradients given; nothing is kept and nothing
+given is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from chts_hf import topology
+from chts_hf.config import CHTsConfig
+from chts_hf.seeding import generator_for
+from chts_hf.targets import Pair, Target
+
+
+@dataclass(frozen=True)
+class LayerInput:
+    """What an update needs to know of one layer. All tensors are (out, in).
+
+    Attributes:
+        target: the layer.
+        config: its configuration, overrides applied.
+        mask: its links.
+        weight: its weights.
+        gradient: its dense gradient, where the method asks for one.
+        links: how many links it must have after the update.
+        zeta: the fraction of them to replace.
+        delta: the δ of soft removal.
+        heads: the number of row blocks that choose for themselves; 1 for the whole layer.
+    """
+
+    target: Target
+    config: CHTsConfig
+    mask: Tensor
+    weight: Tensor
+    gradient: Tensor | None
+    links: int
+    zeta: float
+    delta: float
+    heads: int = 1
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """The result for one layer: the links that stayed, and all links after regrowth."""
+
+    kept: Tensor
+    mask: Tensor
+
+
+def update_block(
+    layers: Sequence[LayerInput], pairs: Sequence[Pair], seed: int, update: int
+) -> list[LayerOutput]:
+    """Update layers that percolation ties together.
+
+    Args:
+        layers: the block's layers.
+        pairs: the pairs among them.
+        seed: the run's seed.
+        update: the number of this update.
+
+    Returns:
+        One result per layer, with exactly ``links`` links each.
+
+    Raises:
+        RuntimeError: a layer's weights or gradients are not finite.
+    """
+    pruned = [_prune(layer) for layer in layers]
+    kept = [_remove(layer, mask, seed, update) for layer, mask in zip(layers, pruned, strict=True)]
+    if pairs:
+        kept = _percolate(layers, kept, pairs)
+    return [
+        LayerOutput(kept=mask, mask=_regrow(layer, before, mask, seed, update))
+        for layer, before, mask in zip(layers, pruned, kept, strict=True)
+    ]
+
+
+def _prune(layer: LayerInput) -> Tensor:
+    """Bring the layer down to its scheduled number of links."""
+    _check_finite(layer)
+    if int(layer.mask.sum()) <= layer.links:
+        return layer.mask
+    return topology.keep_hard(_score(layer, layer.config.pruning), layer.mask, layer.links)
+
+
+def _remove(layer: LayerInput, mask: Tensor, seed: int, update: int) -> Tensor:
+    """Remove the fraction ζ of the links."""
+    if layer.config.removal == "none" or layer.zeta == 0:
+        return mask
+    scores = _score(layer, layer.config.removal)
+    generator = generator_for(seed, update, layer.target.name, "removal")
+    kept = torch.empty_like(mask)
+    for rows in _row_blocks(layer):
+        links = int(mask[rows].sum())
+        n_keep = links - round(layer.zeta * links)
+        if layer.config.removal_choice == "hard":
+            kept[rows] = topology.keep_hard(scores[rows], mask[rows], n_keep)
+        else:
+            kept[rows] = topology.keep_soft(
+                scores[rows], mask[rows], n_keep, layer.delta, generator
+            )
+    return kept
+
+
+def _percolate(
+    layers: Sequence[LayerInput], masks: list[Tensor], pairs: Sequence[Pair]
+) -> list[Tensor]:
+    """Walk along the pairs once; their order makes one pass enough."""
+    index = {layer.target.name: i for i, layer in enumerate(layers)}
+    masks = list(masks)
+    for pair in pairs:
+        first, second = index[pair.first.name], index[pair.second.name]
+        neuron_of = pair.neuron_of
+        if neuron_of is not None:
+            neuron_of = neuron_of.to(masks[first].device)
+        if pair.relation == "sequential":
+            masks[first], masks[second] = topology.percolate_sequential(
+                masks[first], masks[second], neuron_of
+            )
+        else:
+            masks[second], masks[first] = topology.percolate_product(
+                masks[second], masks[first], neuron_of
+            )
+    return masks
+
+
+def _regrow(layer: LayerInput, before: Tensor, kept: Tensor, seed: int, update: int) -> Tensor:
+    """Add links until the layer has as many as before removal and percolation."""
+    config = layer.config
+    generator = generator_for(seed, update, layer.target.name, "regrowth")
+    mask = kept.clone()
+    for rows in _row_blocks(layer):
+        # Whole layers aim at their scheduled number; heads keep the numbers they had.
+        goal = layer.links if layer.heads == 1 else int(before[rows].sum())
+        missing = goal - int(kept[rows].sum())
+        if missing == 0:
+            continue
+        part = kept[rows]
+        if config.regrowth == "random":
+            mask[rows] |= topology.regrow_random(part, missing, generator)
+            continue
+        if config.regrowth == "gradient":
+            assert layer.gradient is not None  # the sparsifier gathers it for such a config
+            scores = layer.gradient[rows].abs().masked_fill(part, 0)
+        else:
+            scores = topology.ch_scores(part, config.regrowth)
+        if config.regrowth_choice == "hard":
+            mask[rows] |= topology.regrow_hard(scores, part, missing)
+        else:
+            mask[rows] |= topology.regrow_soft(scores, part, missing, generator)
+    return mask
+
+
+def _row_blocks(layer: LayerInput) -> list[slice]:
+    size = layer.mask.shape[0] // layer.heads
+    return [slice(i * size, (i + 1) * size) for i in range(layer.heads)]
+
+
+def _score(layer: LayerInput, name: str) -> Tensor:
+    weight = layer.weight.detach().float()
+    if name == "relative_importance":
+        return topology.relative_importance(weight)
+    if name == "mest":
+        assert layer.gradient is not None  # the sparsifier gathers it for such a config
+        return topology.mest_score(weight, layer.gradient.float())
+    return weight.abs()
+
+
+def _check_finite(layer: LayerInput) -> None:
+    for what, tensor in (("weights", layer.weight), ("gradient", layer.gradient)):
+        if tensor is not None and not torch.isfinite(tensor).all():
+            raise RuntimeError(
+                f"{layer.target.name}: its {what} hold NaN or infinite values, so no topology "
+                "update can be made; resume from the last checkpoint with a lower learning rate"
+            )

@@ -1,0 +1,94 @@
+"""CHTsConfig: presets, files, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chts_hf import METHODS, CHTsConfig, register_method
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_presets_can_be_made_and_survive_files(method, tmp_path):
+    config = CHTsConfig(method=method, update_interval=50, seed=7)
+    for name in ("c.json", "c.yaml"):
+        config.to_file(tmp_path / name)
+        assert CHTsConfig.from_file(tmp_path / name) == config
+    json.dumps(config.to_dict())
+
+
+def test_a_given_field_wins_over_the_preset():
+    assert CHTsConfig(method="chts").regrowth == "CH2-L3n"
+    config = CHTsConfig(method="chts", regrowth="CH3-L3p", percolation=False)
+    assert (config.regrowth, config.percolation) == ("CH3-L3p", False)
+    assert config.removal_choice == "soft"
+
+
+def test_rewarm_follows_the_interval_unless_given():
+    assert CHTsConfig(update_interval=100).rewarm_steps == 20
+    assert CHTsConfig(update_interval=30).rewarm_steps == 6
+    assert CHTsConfig(rewarm_steps=0).rewarm_steps == 0
+    assert CHTsConfig(method="static").rewarm_steps == 0
+
+
+def test_dense_ignores_the_sparsity_of_a_sweep():
+    config = CHTsConfig(method="dense", sparsity=0.9)
+    assert config.is_dense
+    assert config.sparsity == 0.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"sparsity": 1.0}, ["sparsity", "[0, 1)", "1.0"]),
+        ({"sparsity": -0.1}, ["sparsity", "[0, 1)", "-0.1"]),
+        ({"sparsity": "high"}, ["sparsity", "'high'"]),
+        ({"sparsity": float("nan")}, ["sparsity", "nan"]),
+        ({"method": "chtz"}, ["method", "'chtz'", "did you mean 'chts'"]),
+        ({"regrowth": "CH2_L3n"}, ["regrowth", "'CH2_L3n'", "CH2-L3n"]),
+        ({"init": "brff"}, ["init", "'brff'", "did you mean 'brf'"]),
+        ({"update_interval": 0}, ["update_interval", "at least 1", "0"]),
+        ({"update_interval": 2.5}, ["update_interval", "whole number", "2.5"]),
+        ({"zeta": 1.5}, ["zeta", "[0, 1]", "1.5"]),
+        ({"t_end": 0}, ["t_end", "(0, 1]", "0"]),
+        ({"delta_end": 1.0}, ["delta_end", "[0, 1)"]),
+        ({"rewarm_steps": 200}, ["rewarm_steps=200", "update_interval=100"]),
+        ({"percolation": "yes"}, ["percolation", "true or false", "'yes'"]),
+        ({"exclude": ["("]}, ["'('", "regular expression"]),
+        ({"regrowth": "none"}, ["removal='magnitude'", "regrowth='none'"]),
+        ({"method": "static", "percolation": True}, ["percolation=True", 'regrowth="none"']),
+        ({"method": "set", "regrowth_choice": "hard"}, ["regrowth_choice", "random"]),
+        ({"init": "full"}, ['init="full"', "'chts'"]),
+        ({"overrides": {"fc1": {"seed": 3}}}, ["overrides['fc1']", "'seed'"]),
+        ({"overrides": {"fc1": {"sparsity": 2}}}, ["overrides['fc1']", "sparsity", "2"]),
+    ],
+)
+def test_bad_values_are_named(fields, words):
+    with pytest.raises(ValueError) as error:
+        CHTsConfig(**fields)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_unknown_fields_are_named():
+    with pytest.raises(ValueError, match=r"sparsty.*did you mean 'sparsity'"):
+        CHTsConfig.from_dict({"sparsty": 0.9})
+
+
+def test_overrides_apply_to_matching_layers_and_later_ones_win():
+    config = CHTsConfig(overrides={"decoder": {"sparsity": 0.8}, "fc1": {"sparsity": 0.5}})
+    assert config.for_layer("encoder.layers.0.self_attn.q_proj.weight").sparsity == 0.9
+    assert config.for_layer("decoder.layers.0.self_attn.q_proj.weight").sparsity == 0.8
+    assert config.for_layer("decoder.layers.0.fc1.weight").sparsity == 0.5
+
+
+def test_a_registered_method_is_checked_and_usable():
+    with pytest.raises(ValueError, match=r"broken.*regrowth='none'"):
+        register_method("broken", removal="magnitude")
+    assert "broken" not in METHODS
+    with pytest.raises(ValueError, match="registered already"):
+        register_method("chts")
+    with pytest.raises(ValueError, match="no_such"):
+        register_method("odd", no_such=1)
+    assert "odd" not in METHODS
