@@ -85,7 +85,8 @@ class CHTsConfig:
         per_head: choose and regrow the links of q, k and v within each attention head.
         density_schedule: (method) "constant"; or the sparsity rises from ``initial_sparsity``:
             "sigmoid", "cubic" (Zhu & Gupta 2017), "linear", "two_drops".
-        initial_sparsity: (method) the sparsity at the start of such a rise.
+        initial_sparsity: (method) the sparsity at the start of such a rise. None: that of twice
+            the final density.
         decay_end: (method) the fraction of all steps at which the rise ends, in (0, 1].
         decay_steepness: ``k`` of the sigmoid.
         pruning: (method) which links go when the density falls: the lowest "magnitude" or
@@ -147,8 +148,10 @@ class CHTsConfig:
                 setattr(self, name, value)
         if self.rewarm_steps is None and isinstance(self.update_interval, int):
             self.rewarm_steps = self.update_interval // 5 if self.regrowth != "none" else 0
-        if self.init == "full" and self.density_schedule == "constant":
+        if self.is_dense:
             self.sparsity = 0.0  # "dense" in a sweep over sparsities
+        if self.initial_sparsity is None and self.density_schedule != "constant":
+            self.initial_sparsity = max(0.0, 2 * self.sparsity - 1)  # twice the final density
         self._check_values()
         self._check_combinations()
 

@@ -127,3 +127,52 @@ _register(
     _CHTS_PAPER,
     **_CHT,
 )
+_register(
+    "chtss",
+    "CHTs while a sigmoid lowers the density from 50 %, pruning by relative importance",
+    _CHTS_PAPER,
+    **_CHT,
+    density_schedule="sigmoid",
+    initial_sparsity=0.5,
+    decay_end=0.375,  # half the cubic methods' window: the same density integral, so the same FLOPs
+    pruning="relative_importance",
+)
+_register(
+    "cht",
+    "the original, rigid rule: path-based CH3, the highest scores, layers that rest early",
+    "Zhang et al., ICLR 2024",
+    **_CHT
+    | {
+        "removal_choice": "hard",
+        "regrowth": "CH3-L3p",
+        "regrowth_choice": "hard",
+        "regrow_init": "zero",
+        "zeta_schedule": "constant",
+        "early_stop_overlap": 0.9,
+    },
+)
+_register(
+    "mest",
+    "EM&S: removes by weight and gradient, regrows at random, from twice the final density",
+    "Yuan et al., NeurIPS 2021",
+    removal="mest",
+    regrowth="random",
+    density_schedule="two_drops",
+)
+_register(
+    "gmp",
+    "gradual magnitude pruning: a cubic fall of the density, no regrowth",
+    "Zhu and Gupta, 2017",
+    density_schedule="cubic",
+    initial_sparsity=0.5,
+)
+_register(
+    "granet",
+    "the same fall of the density with RigL's removal and regrowth",
+    "Liu et al., NeurIPS 2021",
+    removal="magnitude",
+    regrowth="gradient",
+    regrowth_choice="hard",
+    density_schedule="cubic",
+    initial_sparsity=0.5,
+)

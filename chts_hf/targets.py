@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +54,8 @@ class Target:
         weight: that parameter.
         kind: "self_attn.q", "cross_attn.o", "ffn.up", …, or the user's own name for it.
         block: the name of the attention or feed-forward block it belongs to.
-        heads: how many attention heads share its output rows (its input columns for ``o``);
-            1 outside attention.
+        heads: the attention heads that its rows are made of (for ``o``, its columns); 1 outside
+            attention.
         transposed: whether the parameter is stored (in, out), as GPT-2's ``Conv1D`` does.
         rows: the part of the outputs that is this target, where a parameter holds several.
     """
@@ -130,7 +130,7 @@ def find_targets(model: nn.Module, config: CHTsConfig | None = None) -> list[Tar
                 weight=weight,
                 kind=kind,
                 block=block,
-                heads=_heads(parent, model) if kind.rpartition(".")[2] in "qkvo" else 1,
+                heads=_query_heads(parent, model) if "attn" in kind else 1,
                 transposed=_is_conv1d(module),
             )
         )
@@ -143,7 +143,7 @@ def find_targets(model: nn.Module, config: CHTsConfig | None = None) -> list[Tar
             '{"ffn.up": r".*\\.expand", "ffn.down": r".*\\.contract"}, and check that exclude does '
             "not take all layers out and that the parameters require gradients"
         )
-    return targets
+    return _with_grouped_heads(targets)
 
 
 def _is_conv1d(module: nn.Module) -> bool:
@@ -179,7 +179,7 @@ def _classify(name: str, config: CHTsConfig) -> tuple[str, str] | None:
     return f"{family}.{role}", ".".join(path[: attention + 1])
 
 
-def _heads(attention: nn.Module, model: nn.Module) -> int:
+def _query_heads(attention: nn.Module, model: nn.Module) -> int:
     """The number of (query) heads of an attention module."""
     names = ("num_heads", "n_heads", "num_attention_heads", "n_head", "num_attn_heads")
     for holder in (attention, getattr(attention, "config", None), getattr(model, "config", None)):
@@ -188,6 +188,17 @@ def _heads(attention: nn.Module, model: nn.Module) -> int:
             if isinstance(value, int):
                 return value
     return 1
+
+
+def _with_grouped_heads(targets: list[Target]) -> list[Target]:
+    """Give k and v their own number of heads where it is smaller than that of q."""
+    head_size = {t.block: t.shape[0] // t.heads for t in targets if t.role == "q"}
+    return [
+        replace(target, heads=target.shape[0] // head_size[target.block])
+        if target.role in ("k", "v") and target.block in head_size
+        else target
+        for target in targets
+    ]
 
 
 def _split_fused(target: Target) -> Iterator[Target]:
@@ -276,9 +287,9 @@ def _pair(first: Target, second: Target, relation: str) -> Pair | None:
         return Pair(first, second, relation)
     # Grouped-query attention: head h of the many belongs to head h // group of the few.
     group, rest = divmod(members, neurons)
-    if rest or first.heads % max(group, 1):
+    if rest:
         return None
-    width = members // first.heads
+    width = neurons // first.heads
     index = torch.arange(members)
     head, within = index // width, index % width
     return Pair(first, second, relation, neuron_of=(head // group) * width + within)

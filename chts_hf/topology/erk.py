@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chts_hf.topology.counts import link_count
-
 
 def erk_densities(shapes: Sequence[tuple[int, int]], sparsity: float) -> list[float]:
-    """Densities in proportion to ``(in + out) / (in * out)``, capped at 1 (RigL, Evci et al., 2020).
+    """Densities in proportion to ``(in + out) / (in * out)``, capped at 1 (Evci et al., 2020).
 
     Small layers become denser than large ones. What a capped layer cannot take is spread over the
     others, so that the links of all layers together are those of the uniform density.
@@ -25,8 +23,9 @@ def erk_densities(shapes: Sequence[tuple[int, int]], sparsity: float) -> list[fl
         >>> [round(density, 3) for density in erk_densities([(100, 100), (100, 400)], 0.9)]
         [0.222, 0.069]
     """
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity = {sparsity} must lie in [0, 1)")
     sizes = [n_out * n_in for n_out, n_in in shapes]
-    link_count(1, sparsity)
     raw = [(n_out + n_in) / (n_out * n_in) for n_out, n_in in shapes]
     free = set(range(len(raw)))
     while free:

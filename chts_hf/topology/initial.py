@@ -16,9 +16,7 @@ from chts_hf.topology.sampling import noise_device, uniform_subset
 from chts_hf.topology.scale_free import bsf
 
 
-def er(
-    shape: tuple[int, int], n_links: int, generator: torch.Generator | None = None
-) -> Tensor:
+def er(shape: tuple[int, int], n_links: int, generator: torch.Generator | None = None) -> Tensor:
     """Erdos-Renyi: every set of ``n_links`` links is equally likely.
 
     Nothing is repaired: a node may be left without links.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from chts_hf.topology.sampling import draw_positive_first, uniform_subset
-from chts_hf.topology.selection import highest
+from chts_hf.topology.selection import highest, require_finite
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def regrow_soft(
     Raises:
         ValueError: If an absent link's score is not finite, or ``n`` is out of range.
     """
-    _check_scores(scores, mask)
+    require_finite(scores, ~mask, "an absent link")
     _check_count(mask, n)
     flat = scores.reshape(-1)
     absent = ~mask
@@ -63,7 +63,7 @@ def regrow_hard(scores: Tensor, mask: Tensor, n: int) -> Tensor:
     Raises:
         ValueError: If an absent link's score is not finite, or ``n`` is out of range.
     """
-    _check_scores(scores, mask)
+    require_finite(scores, ~mask, "an absent link")
     _check_count(mask, n)
     return highest(scores, ~mask, n)
 
@@ -85,14 +85,6 @@ def regrow_random(mask: Tensor, n: int, generator: torch.Generator | None = None
     """
     _check_count(mask, n)
     return uniform_subset(~mask, n, generator)
-
-
-def _check_scores(scores: Tensor, mask: Tensor) -> None:
-    if scores.shape != mask.shape:
-        raise ValueError(f"scores have shape {tuple(scores.shape)}, mask {tuple(mask.shape)}")
-    broken = int(torch.count_nonzero(~torch.isfinite(scores) & ~mask))
-    if broken:
-        raise ValueError(f"{broken} absent links have a score that is nan or infinite")
 
 
 def _check_count(mask: Tensor, n: int) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from chts_hf.topology.sampling import sample_log_weights
-from chts_hf.topology.selection import highest
+from chts_hf.topology.selection import highest, require_finite
 
 
 @torch.no_grad()
@@ -118,11 +118,7 @@ def _magnitude(weight: Tensor) -> Tensor:
 
 
 def _check(scores: Tensor, mask: Tensor, n_keep: int) -> None:
-    if scores.shape != mask.shape:
-        raise ValueError(f"scores have shape {tuple(scores.shape)}, mask {tuple(mask.shape)}")
+    require_finite(scores, mask, "a link")
     links = int(torch.count_nonzero(mask))
     if not 0 <= n_keep <= links:
         raise ValueError(f"n_keep = {n_keep} must lie between 0 and the {links} links there are")
-    broken = int(torch.count_nonzero(~torch.isfinite(scores) & mask))
-    if broken:
-        raise ValueError(f"{broken} of {links} links have a score that is nan or infinite")

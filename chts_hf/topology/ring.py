@@ -94,15 +94,20 @@ def bsw(
         wide = bsw((shape[1], shape[0]), n_links, generator, beta=beta)
         return wide.T.contiguous()
     degree = equal_degrees(shape[0], n_links)
-    mask = nearest(shape, degree).to(noise_device(generator))
     # Shares of running totals, so that roundings neither add up nor exceed a node's degree.
     before = torch.cat([degree.new_zeros(1), degree.cumsum(0)]).double()
     rewired = (before * beta).round().long().diff().minimum(shape[1] - degree)
-    for rows in row_blocks(*shape) if beta > 0 else ():
-        keys = uniform_noise((rows.stop - rows.start, shape[1]), generator).float()
-        lattice, count = mask[rows], rewired[rows].to(keys.device)
-        gone = smallest_per_row(keys.masked_fill(~lattice, 2), count)
-        mask[rows] = smallest_per_row(keys.masked_fill(lattice, 2), count) | (lattice & ~gone)
+    mask = torch.zeros(shape, dtype=torch.bool, device=noise_device(generator))
+    for rows in row_blocks(*shape):
+        columns, linked = (part.to(mask.device) for part in _nearest_columns(shape, degree, rows))
+        count = rewired[rows].to(mask.device)
+        lattice = mask[rows].scatter(1, columns, linked)
+        if int(count.max()) == 0:
+            mask[rows] = lattice
+            continue
+        lost = smallest_per_row(_noise_where(linked, generator), count)
+        found = smallest_per_row(_noise_where(~lattice, generator), count)
+        mask[rows] = found | torch.zeros_like(found).scatter_(1, columns, linked & ~lost)
     return cover_both_sides(mask, generator)
 
 
@@ -116,16 +121,26 @@ def nearest(shape: tuple[int, int], degree: Tensor) -> Tensor:
     Returns:
         Bool mask of the shape, on the CPU.
     """
-    n_rows, n_columns = shape
-    # The k whole numbers nearest to c are those in [c - k/2, c + k/2); in integers, exactly.
-    double = (2 * torch.arange(n_rows) + 1) * n_columns - n_rows - degree * n_rows
-    first = -(-double).div(2 * n_rows, rounding_mode="floor")
     mask = torch.zeros(shape, dtype=torch.bool)
-    offset = torch.arange(int(degree.max()))
     for rows in row_blocks(*shape):
-        columns = (first[rows, None] + offset) % n_columns
-        mask[rows] = mask[rows].scatter(1, columns, offset < degree[rows, None])
+        mask[rows] = mask[rows].scatter(1, *_nearest_columns(shape, degree, rows))
     return mask
+
+
+def _nearest_columns(shape: tuple[int, int], degree: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    """Returns the nearest columns of the given rows, and which of them are within the degree."""
+    n_rows, n_columns = shape
+    row, k = torch.arange(rows.start, rows.stop)[:, None], degree[rows, None]
+    # The k whole numbers nearest to c are those in [c - k/2, c + k/2); in integers, exactly.
+    twice_n_rows_times_first = (2 * row + 1) * n_columns - n_rows - k * n_rows
+    first = -(-twice_n_rows_times_first).div(2 * n_rows, rounding_mode="floor")
+    offset = torch.arange(max(1, int(k.max())))
+    return (first + offset) % n_columns, offset < k
+
+
+def _noise_where(cells: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Returns uniform numbers, under 1 at the True cells and 2 elsewhere."""
+    return uniform_noise(tuple(cells.shape), generator).float().masked_fill_(~cells, 2)
 
 
 def _distance(rows: slice, shape: tuple[int, int], device: torch.device) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from chts_hf.topology.sampling import uniform_noise, uniform_subset
+from chts_hf.topology.selection import sort_rows
 
 _BLOCK = 1 << 20
 
@@ -88,11 +89,12 @@ def apportion(weights: Tensor, total: int, most: int) -> Tensor:
 
 def smallest_per_row(keys: Tensor, counts: Tensor) -> Tensor:
     """Marks in each row of ``keys`` as many of its smallest entries as ``counts`` says."""
-    chosen = torch.zeros(keys.shape, dtype=torch.bool, device=keys.device)
-    most = int(counts.max())
-    if most:
-        order = keys.topk(most, dim=1, largest=False, sorted=True).indices
-        chosen.scatter_(1, order, torch.arange(most, device=keys.device) < counts[:, None])
+    threshold = sort_rows(keys).gather(1, (counts - 1).clamp(min=0)[:, None])
+    chosen = (keys <= threshold).logical_and_((counts > 0)[:, None])
+    # Rows in which several keys equal the threshold; there are next to none.
+    for row in (chosen.count_nonzero(dim=1) != counts).nonzero().flatten().tolist():
+        chosen[row] = False
+        chosen[row, keys[row].argsort(stable=True)[: int(counts[row])]] = True
     return chosen
 
 

@@ -7,8 +7,8 @@ the first ``k`` draws (Efraimidis and Spirakis, 2006; in logarithms this is the 
 Kool et al., 2019). Unlike :func:`torch.multinomial` this knows no limit of 2**24 categories and
 never returns an item of weight zero while a positive one is left.
 
-Noise is drawn in float64: in float32 a uniform number has only 2**24 values, one of them zero, which
-with millions of items would hand links to items of vanishing weight.
+Noise is drawn in float64: in float32 a uniform number has only 2**24 values, one of them zero,
+which with millions of items would hand links to items of vanishing weight.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from chts_hf.topology.selection import blocks_of, k_smallest
-
-_UNIFORM_BLOCK = 1 << 20
+from chts_hf.topology.selection import block_size, blocks_of, k_smallest
 
 
 def noise_device(generator: torch.Generator | None) -> torch.device:
@@ -28,11 +26,13 @@ def noise_device(generator: torch.Generator | None) -> torch.device:
     return torch.device("cpu") if generator is None else generator.device
 
 
-def uniform_noise(size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    """Returns float64 numbers in [0, 1), on the generator's own device."""
-    return torch.rand(
-        size, dtype=torch.float64, generator=generator, device=noise_device(generator)
-    )
+def uniform_noise(
+    size: tuple[int, ...],
+    generator: torch.Generator | None,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Returns numbers in [0, 1), on the generator's own device."""
+    return torch.rand(size, dtype=dtype, generator=generator, device=noise_device(generator))
 
 
 def log_clocks(
@@ -153,16 +153,16 @@ def draw_positive_first(
         clocks = log_clocks((index.numel(),), generator).to(index.device)
         return index, clocks.sub_(log_weight(index))
 
-    indices, _ = k_smallest((race(index) for index in blocks_of(positive)), k)
-    return indices
+    return k_smallest((race(index) for index in blocks_of(positive)), k)
 
 
 @torch.no_grad()
 def uniform_subset(cells: Tensor, k: int, generator: torch.Generator | None = None) -> Tensor:
     """Marks ``k`` of the True cells of ``cells``, every subset of that size equally likely.
 
-    Cells are drawn with replacement and repeats are thrown away until there are ``k`` different
-    ones, which costs time in proportion to ``k`` and no memory but the answer.
+    A few cells are drawn with replacement, repeats thrown away, until there are ``k`` different
+    ones. For many, every cell is taken or not by the toss of a coin, which makes every subset of
+    the size that comes out equally likely; then the few that are missing or too many are drawn.
 
     Args:
         cells: Bool tensor of any shape and size.
@@ -177,24 +177,42 @@ def uniform_subset(cells: Tensor, k: int, generator: torch.Generator | None = No
     """
     available = int(torch.count_nonzero(cells))
     _check_size(k, available, "cells")
-    if 2 * k > available:
-        return cells & ~uniform_subset(cells, available - k, generator)
-    if 4 * available < cells.numel():
-        # Few candidates: most draws would miss, so number the candidates instead.
+    if k == 0:
+        return torch.zeros_like(cells)
+    if k == available:
+        return cells.clone()
+    if 16 * k >= available:
+        chosen = _toss_coins(cells, k / available, generator)
+        missing = k - int(torch.count_nonzero(chosen))
+        if missing >= 0:
+            return chosen.logical_or_(uniform_subset(cells & ~chosen, missing, generator))
+        return chosen.logical_xor_(uniform_subset(chosen, -missing, generator))
+    if 8 * available < cells.numel():
+        # Most draws would miss, so number the candidates instead.
         index = cells.reshape(-1).nonzero().squeeze(1)
-        every = torch.ones(available, dtype=torch.bool, device=cells.device)
         chosen = torch.zeros(cells.numel(), dtype=torch.bool, device=cells.device)
-        chosen[index[uniform_subset(every, k, generator)]] = True
+        chosen[index[uniform_subset(torch.ones_like(index, dtype=torch.bool), k, generator)]] = True
         return chosen.view(cells.shape)
     taken = ~cells.reshape(-1)
     n = taken.numel()
     missing = k
     while missing:
-        for start in range(0, missing, _UNIFORM_BLOCK):
-            noise = uniform_noise((min(_UNIFORM_BLOCK, missing - start),), generator)
+        for start in range(0, missing, block_size(n)):
+            noise = uniform_noise((min(block_size(n), missing - start),), generator)
             taken[noise.mul_(n).long().clamp_(max=n - 1).to(taken.device)] = True
         missing = k - (int(torch.count_nonzero(taken)) - (n - available))
-    return taken.view(cells.shape) & cells
+    return taken.logical_and_(cells.reshape(-1)).view(cells.shape)
+
+
+def _toss_coins(cells: Tensor, probability: float, generator: torch.Generator | None) -> Tensor:
+    """Marks each True cell of ``cells`` with the given probability."""
+    chosen = cells.reshape(-1).clone()
+    step = block_size(chosen.numel())
+    for start in range(0, chosen.numel(), step):
+        block = chosen[start : start + step]
+        noise = uniform_noise((block.numel(),), generator, torch.float32)
+        block.logical_and_((noise < probability).to(block.device))
+    return chosen.view(cells.shape)
 
 
 def _check_size(k: int, available: int, name: str) -> None:

@@ -9,12 +9,10 @@ from chts_hf.topology.rows import apportion, cover_both_sides, row_blocks, small
 from chts_hf.topology.sampling import log_clocks, noise_device, uniform_noise
 
 # Beyond so many links, a grown graph's degrees are scaled up rather than grown further.
-_MOST_GROWN = 1 << 22
+_MOST_GROWN = 1 << 20
 
 
-def bsf(
-    shape: tuple[int, int], n_links: int, generator: torch.Generator | None = None
-) -> Tensor:
+def bsf(shape: tuple[int, int], n_links: int, generator: torch.Generator | None = None) -> Tensor:
     """Bipartite scale-free: degrees of a Barabasi-Albert graph (Zhang et al., NeurIPS 2025).
 
     A Barabasi-Albert graph is grown on in + out nodes in one, which are then dealt to the two
@@ -49,9 +47,7 @@ def bsf(
     return cover_both_sides(mask, generator)
 
 
-def preferential_degrees(
-    n_nodes: int, n_links: int, generator: torch.Generator | None
-) -> Tensor:
+def preferential_degrees(n_nodes: int, n_links: int, generator: torch.Generator | None) -> Tensor:
     """Degrees of a graph grown by preferential attachment (Barabasi and Albert, 1999).
 
     Every node brings the same number m of links, about ``n_links / n_nodes`` and at least one,

@@ -1,0 +1,61 @@
+# `make` alone lists the targets. Each sets up what it needs by itself, once, in $(VENV).
+#
+# Variables, on the command line or in the environment:
+#   PYTHON      the interpreter to build the environment from (default: the active environment's,
+#               else python3). If it has torch, that torch is used and none is installed.
+#   TORCH_SPEC  what pip installs where no torch was brought, e.g. "torch==2.13.0 --index-url URL".
+#   VENV        where the environment goes.
+# They count when the environment is made: `make distclean` first to change them later.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+VENV ?= .venv
+TORCH_SPEC ?= torch==2.13.0
+CANDIDATES := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),python) python3 python3.13 python3.12 python3.11 python
+PYTHON ?= $(shell for p in $(CANDIDATES); do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$$p" && break; done)
+RUN := $(VENV)/bin/python
+DEMO_OUT ?= output/demo
+
+# Tests run side by side, so each process keeps to one thread.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --durations 10
+
+.PHONY: help env demo test test-all quality style bench pins clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: ## set up the environment (every other target does so by itself)
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.10 found; name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" scripts/environment.py --venv "$(VENV)" --torch-spec "$(TORCH_SPEC)"
+
+test: env ## run the tests, all but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-all: env ## run every test
+	$(PYTEST)
+
+quality: env ## lint, check the format and the types
+	@status=0; for check in "ruff check ." "ruff format --check ." mypy; do \
+		echo "$$check"; $(RUN) -m $$check || status=1; \
+	done; exit $$status
+
+style: env ## mend what lint and format can mend by themselves
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+bench: env ## measure what sparse training costs beside dense training
+	$(RUN) benchmarks/training.py
+
+pins: env ## resolve every dependency anew and write constraints.txt
+	$(RUN) scripts/pins.py --torch-spec "$(TORCH_SPEC)"
+
+clean: ## remove caches and what the demo wrote
+	rm -rf output/demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment too
+	if test -f "$(VENV)/pyvenv.cfg"; then rm -rf "$(VENV)"; fi

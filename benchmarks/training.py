@@ -1,0 +1,283 @@
+"""What sparse training costs beside dense training, as ratios from one run.
+
+    python benchmarks/training.py            # the sizes the limits are stated for, some minutes
+    python benchmarks/training.py --small    # the same at toy sizes, in seconds: says nothing
+
+Three questions, each answered by timing the two things in turn, in alternating order, so that a
+machine that is slowed down by something else slows both:
+
+1. How much longer is an optimizer step with a `Sparsifier` than without one, updates apart?
+2. What share of the training time do the CH2-L3n topology updates take?
+3. How long is the update of one layer, and how much memory does it need, beside the four dense
+   matrix products that CH2-L3n's definition asks for, written down plainly?
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import MarianConfig, MarianMTModel
+
+from chts_hf import CHTsConfig, Sparsifier
+from chts_hf.topology import ch_scores, initial_mask
+
+INTERVAL = 100  # steps between two updates that the share of the updates is stated for
+LIMITS = {"step": 1.05, "updates": 0.02, "layer_time": 1.0, "layer_memory": 2.0}
+OUTPUT = Path(__file__).resolve().parent.parent / "docs/results/benchmark_training.json"
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is measured: the model, its batch, how often, and the single layers (out, in)."""
+
+    width: int
+    feed_forward: int
+    layers: int
+    vocabulary: int
+    sentences: int
+    sentence_length: int
+    pairs: int
+    update_every: int
+    repeats: int
+    matrices: tuple[tuple[int, int], ...]
+
+
+# 32 sentences of 32 tokens on each side make a batch of 1024 tokens.
+FULL = Size(512, 2048, 6, 8000, 32, 32, 24, 6, 15, ((512, 512), (2048, 512), (512, 2048)))
+SMALL = Size(64, 128, 1, 100, 4, 8, 12, 4, 5, ((64, 64), (128, 64), (64, 128)))
+WARM_UP = 3  # pairs that are run and not counted
+
+
+def seconds(function: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    low, median, high = statistics.quantiles(values, n=4)
+    return {"median": median, "quartile_low": low, "quartile_high": high, "count": len(values)}
+
+
+# -- questions 1 and 2: the training step and the updates ------------------------------------
+
+
+def make_model(size: Size) -> MarianMTModel:
+    torch.manual_seed(0)
+    config = MarianConfig(
+        vocab_size=size.vocabulary,
+        d_model=size.width,
+        encoder_ffn_dim=size.feed_forward,
+        decoder_ffn_dim=size.feed_forward,
+        encoder_layers=size.layers,
+        decoder_layers=size.layers,
+        encoder_attention_heads=8,
+        decoder_attention_heads=8,
+        max_position_embeddings=2 * size.sentence_length,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+        forced_eos_token_id=None,
+    )
+    return MarianMTModel(config).train()
+
+
+class Trainee:
+    """A model in training, with a sparsifier or without, whose steps can be timed."""
+
+    def __init__(self, size: Size, *, sparse: bool) -> None:
+        self.model = make_model(size)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        self.sparsifier: Sparsifier | None = None
+        if sparse:
+            config = CHTsConfig(method="chts", sparsity=0.9, update_interval=size.update_every)
+            steps = 100 * (size.pairs + WARM_UP)  # so that every update here is an early, full one
+            self.sparsifier = Sparsifier(self.model, self.optimizer, config, total_steps=steps)
+
+    def step(self, batch: dict[str, Tensor]) -> tuple[float, float]:
+        """Return the seconds of an optimizer step, and those of them in `Sparsifier.step`."""
+        started = time.perf_counter()
+        self.model(**batch).loss.backward()
+        self.optimizer.step()
+        inside = 0.0 if self.sparsifier is None else seconds(self.sparsifier.step)
+        self.optimizer.zero_grad()
+        return time.perf_counter() - started, inside
+
+
+def measure_training(size: Size) -> dict[str, Any]:
+    dense, sparse = Trainee(size, sparse=False), Trainee(size, sparse=True)
+    assert sparse.sparsifier is not None
+    shape = (size.sentences, size.sentence_length)
+    ratios, dense_steps, sparse_steps, quiet, updates = [], [], [], [], []
+    for pair in range(WARM_UP + size.pairs):
+        ids = torch.randint(2, size.vocabulary, shape)
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+        updates_before = sparse.sparsifier.stats()["updates"]
+        order = (dense, sparse) if pair % 2 else (sparse, dense)
+        times = {trainee: trainee.step(batch) for trainee in order}
+        if pair < WARM_UP:
+            continue
+        step, inside = times[sparse]
+        if sparse.sparsifier.stats()["updates"] > updates_before:
+            updates.append(inside)
+            continue
+        quiet.append(inside)
+        dense_steps.append(times[dense][0])
+        sparse_steps.append(step)
+        ratios.append(step / times[dense][0])
+    # What the step does in every step is counted there, and not again as the update's.
+    update = statistics.median(updates) - statistics.median(quiet)
+    step = statistics.median(sparse_steps)
+    return {
+        "dense_step_seconds": summary(dense_steps),
+        "sparse_step_seconds": summary(sparse_steps),
+        "step_ratio": summary(ratios),
+        "update_seconds": summary(updates),
+        "updates_share": update / (update + INTERVAL * step),
+        "updates_share_interval": INTERVAL,
+        "links": sparse.sparsifier.stats()["links"],
+        "sparsified_weights": sparse.sparsifier.stats()["weights"],
+    }
+
+
+# -- question 3: one layer -------------------------------------------------------------------
+
+
+def plain_products(mask: Tensor) -> Tensor:
+    """The four products of CH2-L3n without its elementwise part."""
+    links = mask.float()
+    rows, columns = links @ links.T, links.T @ links
+    return rows @ links + (columns @ links.T).T
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """The most bytes the CPU allocator held at once for `function`, its result included."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler announces every start
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+        result = function()
+    del result
+    assert profiler.profiler is not None
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+class OneLayer(nn.Module):
+    """A module with a single target, so that a sparsifier's update is that layer's update."""
+
+    def __init__(self, out_features: int, in_features: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(in_features, out_features, bias=False)
+
+
+def measure_layer(shape: tuple[int, int], repeats: int) -> dict[str, Any]:
+    mask = initial_mask(shape, 0.9, kind="brf", generator=torch.Generator().manual_seed(0))
+    config = CHTsConfig(sparsity=0.9, update_interval=1, targets={"layer": "layer"})
+    model = OneLayer(*shape)
+    sparsifier = Sparsifier(model, None, config, total_steps=10_000)
+    contenders: dict[str, Callable[[], object]] = {
+        "products": lambda: plain_products(mask),
+        "scores": lambda: ch_scores(mask, predictor="CH2-L3n"),
+        "update": sparsifier.step,
+    }
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for repeat in range(WARM_UP + repeats):
+        names = list(contenders) if repeat % 2 else list(reversed(contenders))
+        for name in names:
+            elapsed = seconds(contenders[name])
+            if repeat >= WARM_UP:
+                times[name].append(elapsed)
+    largest = 4 * max(shape[0] ** 2, shape[1] ** 2, shape[0] * shape[1])  # float32
+    memory = {name: peak_memory(function) for name, function in contenders.items()}
+    return {
+        "shape": shape,
+        "seconds": {name: summary(values) for name, values in times.items()},
+        "time_ratio": {
+            name: statistics.median(
+                a / b for a, b in zip(times[name], times["products"], strict=True)
+            )
+            for name in ("scores", "update")
+        },
+        "largest_matrix_bytes": largest,
+        "peak_bytes": memory,
+        "memory_ratio": {name: peak / largest for name, peak in memory.items()},
+    }
+
+
+# -- the report ------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        processor = names[0] if names else processor
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def print_report(training: dict[str, Any], layers: Sequence[dict[str, Any]]) -> None:
+    def line(what: str, value: float, limit: str) -> None:
+        verdict = "within" if value <= LIMITS[limit] else "ABOVE"
+        print(f"{what:<58} {value:8.4f}   {verdict} {LIMITS[limit]:g}")
+
+    line("training step with sparsifier / without", training["step_ratio"]["median"], "step")
+    line(f"share of updates at interval {INTERVAL}", training["updates_share"], "updates")
+    for layer in layers:
+        shape = " x ".join(map(str, layer["shape"]))
+        for name in ("scores", "update"):
+            time_ratio, memory_ratio = layer["time_ratio"][name], layer["memory_ratio"][name]
+            line(f"{shape}: {name} / four products, time", time_ratio, "layer_time")
+            line(f"{shape}: {name} / largest matrix, memory", memory_ratio, "layer_memory")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Measure what sparse training costs.")
+    parser.add_argument("--small", action="store_true", help="toy sizes, to see that it runs")
+    parser.add_argument("--output", type=Path, help="JSON file; with --small none by default")
+    arguments = parser.parse_args(argv)
+    size = SMALL if arguments.small else FULL
+    output = arguments.output or (None if arguments.small else OUTPUT)
+
+    training = measure_training(size)
+    layers = [measure_layer(shape, size.repeats) for shape in size.matrices]
+    print_report(training, layers)
+    if output is not None:
+        report = {
+            "machine": machine(),
+            "size": {name: getattr(size, name) for name in Size.__dataclass_fields__},
+            "limits": LIMITS,
+            "training": training,
+            "layers": layers,
+        }
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        print(f"written to {output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Draw a corpus from the grammar: unique pairs, in disjoint splits, the same for the same seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+
+from chts_hf.translation.embedded.grammar import Clause
+from chts_hf.translation.embedded.inflection import NounPhrase
+from chts_hf.translation.embedded.skeletons import (
+    FRAME_WEIGHTS,
+    KIND_WEIGHTS,
+    SEPARABLE_WEIGHTS,
+    Skeleton,
+    all_skeletons,
+    render,
+)
+from chts_hf.translation.embedded.words import Pronoun
+
+Pair = dict[str, str]
+Corpus = dict[str, list[Pair]]
+
+# With disjoint skeletons, the share of them that validation and test get each, of every bucket.
+_HELD_OUT = 0.1
+# Draws in a row without a usable sentence after which none is believed to be left.
+_PATIENCE = 20_000
+
+
+def generate_corpus(
+    seed: int = 0,
+    train: int = 12_000,
+    validation: int = 400,
+    test: int = 400,
+    disjoint_skeletons: bool = False,
+) -> Corpus:
+    """Draw an English–German corpus from the embedded grammar.
+
+    The splits share no English and no German sentence, and every word of validation and test (in
+    the same spelling, capitals included) is in train. The same arguments give the same corpus on
+    every machine.
+
+    Args:
+        seed: seed of every choice.
+        train: number of pairs in train.
+        validation: number of pairs in validation.
+        test: number of pairs in test.
+        disjoint_skeletons: also give each split its own sentence skeletons (kind of sentence, and
+            for each clause its verb's complements, tense, negation, forms of the noun phrases and
+            place of adjective and adverb), so that test asks for new combinations of features.
+
+    Returns:
+        ``{"train": [{"en": …, "de": …}, …], "validation": […], "test": […]}``.
+
+    Raises:
+        ValueError: if a size is negative, if more sentences are asked for than the grammar has,
+            or if train is too small to hold the words of validation and test.
+
+    Example:
+        >>> corpus = generate_corpus(seed=0, train=1000, validation=10, test=10)
+        >>> sorted(corpus["test"][0])
+        ['de', 'en']
+    """
+    sizes = {"train": train, "validation": validation, "test": test}
+    for name, size in sizes.items():
+        if size < 0:
+            raise ValueError(f"{name}={size}: the number of pairs must be 0 or more")
+    rng = Random(seed)
+    if disjoint_skeletons:
+        pools = _deal(all_skeletons(), rng)
+        for name, size in sizes.items():
+            _require(pools[name], size, name)
+    else:
+        pools = dict.fromkeys(sizes, all_skeletons())
+        _require(all_skeletons(), sum(sizes.values()), " + ".join(sizes))
+    corpus: Corpus = {}
+    taken: set[str] = set()
+    vocabulary: set[str] | None = None
+    for name, size in sizes.items():
+        corpus[name] = _take(_Source(pools[name], rng), size, name, taken, vocabulary)
+        vocabulary = vocabulary or words_of(corpus["train"])
+    return corpus
+
+
+def unseen_sentences(corpus: Mapping[str, Sequence[Pair]], n: int = 3, seed: int = 0) -> list[Pair]:
+    """Draw sentences that are in no split of a corpus, but whose words are all in its train split.
+
+    Args:
+        corpus: what :func:`generate_corpus` returned.
+        n: number of pairs.
+        seed: seed of the choice.
+
+    Returns:
+        ``n`` pairs as in the corpus.
+
+    Raises:
+        ValueError: if there are not ``n`` such sentences.
+
+    Example:
+        >>> corpus = generate_corpus(seed=0, train=1000, validation=10, test=10)
+        >>> len(unseen_sentences(corpus, n=3))
+        3
+    """
+    taken = {text for split in corpus.values() for pair in split for text in pair.values()}
+    source = _Source(all_skeletons(), Random(f"unseen {seed}"))
+    return _take(source, n, "n", taken, words_of(corpus["train"]))
+
+
+def words_of(pairs: Sequence[Pair]) -> set[str]:
+    """Return the words of both languages in the pairs, as they are spelt, without punctuation."""
+    return {word for pair in pairs for text in pair.values() for word in re.findall(r"\w+", text)}
+
+
+class _Source:
+    """Draws sentences from skeletons: first the kind, then the frame, by their weights."""
+
+    def __init__(self, skeletons: Sequence[Skeleton], rng: Random) -> None:
+        self.rng = rng
+        buckets = _buckets(skeletons)
+        self.buckets = list(buckets.values())
+        self.weights = [_weight(*bucket, list(buckets)) for bucket in buckets]
+
+    def draw(self) -> Pair | None:
+        """Return a pair, or None if the draw made no good sentence."""
+        (bucket,) = self.rng.choices(self.buckets, self.weights)
+        skeleton = self.rng.choice(bucket)
+        if not skeleton.size:
+            return None
+        filled = skeleton.fillings().at(self.rng.randrange(skeleton.size))
+        if not _reads_well(filled):
+            return None
+        english, german = render(skeleton.kind, filled)
+        return {"en": english, "de": german}
+
+
+def _buckets(skeletons: Sequence[Skeleton]) -> dict[tuple[str, str, bool], list[Skeleton]]:
+    buckets: dict[tuple[str, str, bool], list[Skeleton]] = {}
+    for skeleton in skeletons:
+        buckets.setdefault(skeleton.bucket, []).append(skeleton)
+    return buckets
+
+
+def _weight(
+    kind: str, frame: str, separable: bool, buckets: Sequence[tuple[str, str, bool]]
+) -> float:
+    """Return the share of a bucket: its kind's, divided among the frames the kind has."""
+
+    def relative(frame: str, separable: bool) -> int:
+        return (SEPARABLE_WEIGHTS if separable else FRAME_WEIGHTS)[frame]
+
+    total = sum(relative(*others) for other, *others in buckets if other == kind)
+    return KIND_WEIGHTS[kind] * relative(frame, separable) / total
+
+
+def _reads_well(filled: Sequence[Clause]) -> bool:
+    """Whether no noun comes twice, and no "she" could be taken for "das Mädchen"."""
+    phrases = [
+        phrase
+        for clause in filled
+        for phrase in (
+            clause.subject,
+            clause.dative,
+            clause.accusative,
+            clause.place and clause.place.phrase,
+        )
+    ]
+    nouns = [phrase.noun for phrase in phrases if isinstance(phrase, NounPhrase)]
+    if len(set(nouns)) < len(nouns):
+        return False
+    pronoun = any(isinstance(one, Pronoun) and not one.plural and not one.asks for one in phrases)
+    return not (
+        len(filled) > 1 and pronoun and any(n.gender == "n" and n.is_any("person") for n in nouns)
+    )
+
+
+def _take(
+    source: _Source, size: int, name: str, taken: set[str], vocabulary: set[str] | None
+) -> list[Pair]:
+    """Draw ``size`` new pairs with words of the vocabulary, and add their texts to ``taken``."""
+    pairs: list[Pair] = []
+    failures = 0
+    while len(pairs) < size:
+        pair = source.draw()
+        if (
+            pair is None
+            or not taken.isdisjoint(pair.values())
+            or (vocabulary is not None and not words_of([pair]) <= vocabulary)
+        ):
+            failures += 1
+            if failures == _PATIENCE:
+                raise ValueError(
+                    f"{name}={size}: only {len(pairs)} such sentences were found; ask for fewer, "
+                    "or for a larger train, whose words validation and test are limited to"
+                )
+            continue
+        failures = 0
+        taken.update(pair.values())
+        pairs.append(pair)
+    return pairs
+
+
+def _deal(skeletons: Sequence[Skeleton], rng: Random) -> dict[str, tuple[Skeleton, ...]]:
+    """Deal the skeletons of every bucket out to the splits."""
+    pools: dict[str, list[Skeleton]] = {"train": [], "validation": [], "test": []}
+    for bucket in _buckets(skeletons).values():
+        rng.shuffle(bucket)
+        count = max(1, round(_HELD_OUT * len(bucket)))
+        pools["validation"] += bucket[:count]
+        pools["test"] += bucket[count : 2 * count]
+        pools["train"] += bucket[2 * count :]
+    return {name: tuple(pool) for name, pool in pools.items()}
+
+
+def _sizes(skeletons: Sequence[Skeleton]) -> Iterator[int]:
+    return (skeleton.size for skeleton in skeletons)
+
+
+def _require(skeletons: Sequence[Skeleton], count: int, name: str) -> None:
+    """Raise ValueError if the skeletons have fewer than ``count`` sentences."""
+    available = 0
+    for size in _sizes(skeletons):
+        available += size
+        if available >= count:
+            return
+    if available < count:
+        raise ValueError(
+            f"{name}={count}: the grammar has at most {available} such sentences; ask for fewer"
+        )
