@@ -39,6 +39,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from chts_hf import CHTsCallback, CHTsConfig, find_targets
+from chts_hf.machine import machine_kind
 from chts_hf.translation import (
     ModelSize,
     SacreBleu,
@@ -306,7 +307,7 @@ def describe(arguments: Arguments) -> dict[str, Any]:
         "chts": chts.to_dict(),
         "commit": report.git_commit(Path(__file__).parent),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "device": str(arguments.training.device),
+        "machine": machine_kind(),
         "threads": torch.get_num_threads(),
         "processes": arguments.training.world_size,
         **embedded,
