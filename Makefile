@@ -18,7 +18,7 @@ CANDIDATES := $(if $(VIRTUAL_ENV)$(CONDA_PREFIX),python) python3 python3.13 pyth
 PYTHON ?= $(shell for p in $(CANDIDATES); do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$$p" && break; done)
 RUN := $(VENV)/bin/python
-DEMO_OUT ?= output/demo
+DEMO_OUT := output/demo
 
 # Tests run side by side, so each process keeps to one thread.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --durations 10
@@ -31,6 +31,10 @@ help: ## list the targets
 env: ## set up the environment (every other target does so by itself)
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.10 found; name one: make PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" scripts/environment.py --venv "$(VENV)" --torch-spec "$(TORCH_SPEC)"
+
+demo: env ## train a small sparse translator, score it and translate with it (output/demo)
+	$(RUN) recipes/translation.py configs/demo.yaml --output_dir $(DEMO_OUT)
+	$(RUN) recipes/translate.py $(DEMO_OUT) --unseen 3
 
 test: env ## run the tests, all but the slow ones
 	$(PYTEST) -m "not slow"

@@ -341,7 +341,7 @@ class Sparsifier:
         return LayerInput(
             target=target,
             config=config,
-            mask=target.view(self.masks[name]),
+            mask=target.view(self.masks[name]).contiguous(),
             weight=target.view(self._parameters[name].detach()),
             gradient=target.view(gradients[name]) if name in gradients else None,
             links=topology.link_count(math.prod(target.shape), sparsity),

@@ -143,7 +143,7 @@ def find_targets(model: nn.Module, config: CHTsConfig | None = None) -> list[Tar
             '{"ffn.up": r".*\\.expand", "ffn.down": r".*\\.contract"}, and check that exclude does '
             "not take all layers out and that the parameters require gradients"
         )
-    return _with_grouped_heads(targets)
+    return _with_block_heads(targets)
 
 
 def _is_conv1d(module: nn.Module) -> bool:
@@ -190,15 +190,19 @@ def _query_heads(attention: nn.Module, model: nn.Module) -> int:
     return 1
 
 
-def _with_grouped_heads(targets: list[Target]) -> list[Target]:
-    """Give k and v their own number of heads where it is smaller than that of q."""
-    head_size = {t.block: t.shape[0] // t.heads for t in targets if t.role == "q"}
-    return [
-        replace(target, heads=target.shape[0] // head_size[target.block])
-        if target.role in ("k", "v") and target.block in head_size
-        else target
-        for target in targets
-    ]
+def _with_block_heads(targets: list[Target]) -> list[Target]:
+    """Give k, v and o the heads that follow from q's: k and v may have fewer of the same size."""
+    queries = {t.block: t for t in targets if t.role == "q"}
+    completed = []
+    for target in targets:
+        query = queries.get(target.block)
+        if query is not None and target.role in ("k", "v"):
+            head_size = query.shape[0] // query.heads
+            target = replace(target, heads=target.shape[0] // head_size)
+        elif query is not None and target.role == "o":
+            target = replace(target, heads=query.heads)
+        completed.append(target)
+    return completed
 
 
 def _split_fused(target: Target) -> Iterator[Target]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from chts_hf.topology.sampling import draw_positive_first, uniform_subset
+from chts_hf.topology.sampling import draw_by_weight, uniform_subset
 from chts_hf.topology.selection import highest, require_finite
 
 
@@ -33,14 +33,10 @@ def regrow_soft(
     """
     require_finite(scores, ~mask, "an absent link")
     _check_count(mask, n)
-    flat = scores.reshape(-1)
     absent = ~mask
     positive = absent & (scores > 0)
     new = torch.zeros_like(mask)
-    chosen = draw_positive_first(
-        positive, absent ^ positive, n, lambda index: flat[index].double().log_(), generator
-    )
-    new.view(-1)[chosen] = True
+    new.view(-1)[draw_by_weight(scores, positive, absent ^ positive, n, generator)] = True
     return new
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from chts_hf.topology.sampling import sample_log_weights
-from chts_hf.topology.selection import highest, require_finite
+from chts_hf.topology.selection import highest, indices_of, require_finite
 
 
 @torch.no_grad()
@@ -99,8 +99,8 @@ def keep_soft(
     if not 0 <= delta < 1:
         raise ValueError(f"delta = {delta} must lie in [0, 1)")
     _check(scores, mask, n_keep)
-    links = mask.reshape(-1).nonzero().squeeze(1)
-    on_links = scores.reshape(-1)[links].double()
+    links = indices_of(mask)
+    on_links = scores.reshape(-1).index_select(0, links).double()
     if links.numel() and float(on_links.min()) < 0:
         raise ValueError(f"scores must not be negative, the lowest is {float(on_links.min())}")
     zero = on_links == 0

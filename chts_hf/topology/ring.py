@@ -17,7 +17,7 @@ from chts_hf.topology.rows import (
     smallest_per_row,
     uniform_degrees,
 )
-from chts_hf.topology.sampling import log_clocks, noise_device, uniform_noise
+from chts_hf.topology.sampling import clocks, noise_device, uniform_noise
 
 
 def brf(
@@ -57,8 +57,7 @@ def brf(
         return cover_both_sides(nearest(shape, degree).to(noise_device(generator)), generator)
     mask = torch.empty(shape, dtype=torch.bool, device=noise_device(generator))
     for rows in row_blocks(*shape):
-        # float32 from here on: drawn in float64, the small clocks have kept all their digits.
-        keys = log_clocks((rows.stop - rows.start, n_in), generator, torch.float32)
+        keys = clocks((rows.stop - rows.start, n_in), generator).log_()
         if r < 1:
             keys.add_(_distance(rows, shape, keys.device).log1p_(), alpha=(1 - r) / r)
         mask[rows] = smallest_per_row(keys, degree[rows].to(keys.device))

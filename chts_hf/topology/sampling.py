@@ -7,8 +7,9 @@ the first ``k`` draws (Efraimidis and Spirakis, 2006; in logarithms this is the 
 Kool et al., 2019). Unlike :func:`torch.multinomial` this knows no limit of 2**24 categories and
 never returns an item of weight zero while a positive one is left.
 
-Noise is drawn in float64: in float32 a uniform number has only 2**24 values, one of them zero,
-which with millions of items would hand links to items of vanishing weight.
+Uniform numbers are drawn in float64 and rounded to float32 afterwards, which leaves the small
+clocks, those that win, all their digits. Drawn in float32 they would have only 2**24 values, one of
+them zero, and with millions of items links would go to items of vanishing weight.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from chts_hf.topology.selection import block_size, blocks_of, k_smallest
+from chts_hf.topology.selection import block_size, indices_of, k_smallest
 
 
 def noise_device(generator: torch.Generator | None) -> torch.device:
@@ -35,18 +36,11 @@ def uniform_noise(
     return torch.rand(size, dtype=dtype, generator=generator, device=noise_device(generator))
 
 
-def log_clocks(
-    size: tuple[int, ...],
-    generator: torch.Generator | None,
-    dtype: torch.dtype = torch.float64,
-) -> Tensor:
-    """Returns ``log E`` with ``E ~ Exp(1)``, on the generator's own device.
-
-    With ``dtype`` float32 the uniform numbers are rounded after they were drawn in float64, so the
-    small clocks, those that win, keep their resolution.
-    """
+def clocks(size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Returns float32 numbers from Exp(1), on the generator's own device."""
     # -log(1 - u) rather than -log(u): the fine end of u then meets the small clocks.
-    return uniform_noise(size, generator).neg_().to(dtype).log1p_().neg_().log_()
+    noise = uniform_noise(size, generator).neg_().float()
+    return noise.clamp_(min=-1 + 2**-24).log1p_().neg_()
 
 
 @torch.no_grad()
@@ -85,9 +79,7 @@ def sample_without_replacement(
                 "weights must be finite and not negative, and lie "
                 f"between {low} and {high} (nan if any is nan)"
             )
-    return draw_positive_first(
-        flat > 0, flat == 0, k, lambda index: flat[index].double().log_(), generator
-    )
+    return draw_by_weight(flat, flat > 0, flat == 0, k, generator)
 
 
 @torch.no_grad()
@@ -117,43 +109,55 @@ def sample_log_weights(
     if flat.numel() and not float(flat.max()) < float("inf"):
         raise ValueError("log_weights must be finite or -inf, and at least one is nan or +inf")
     zero = flat == -float("inf")
-    return draw_positive_first(~zero, zero, k, lambda index: flat[index].double(), generator)
+    return _draw(lambda block, clock: clock.log_().sub_(flat[block]), ~zero, zero, k, generator)
 
 
-def draw_positive_first(
+def draw_by_weight(
+    weights: Tensor,
     positive: Tensor,
     rest: Tensor,
     k: int,
-    log_weight: Callable[[Tensor], Tensor],
     generator: torch.Generator | None,
 ) -> Tensor:
     """Draws ``k`` cells: successively by weight from one set, then uniformly from another.
 
-    The memory needed beyond the two sets is in proportion to ``k``.
-
     Args:
-        positive: Bool tensor: the cells of positive weight.
+        weights: Any shape; read where ``positive`` is True, and positive there.
+        positive: Bool tensor of the same shape.
         rest: Bool tensor of the same shape: cells that are drawn once ``positive`` is used up.
         k: At most the number of cells in both.
-        log_weight: From flat indices (of cells in ``positive``) to their log-weights in float64.
         generator: Source of randomness; the default CPU generator if None.
 
     Returns:
         A LongTensor of ``k`` distinct flat indices, in no particular order.
     """
+    flat = weights.reshape(-1)
+    # A division is rounded alike on every device, which a logarithm is not.
+    return _draw(lambda block, clock: clock.div_(flat[block]), positive, rest, k, generator)
+
+
+def _draw(
+    keys_of: Callable[[slice, Tensor], Tensor],
+    positive: Tensor,
+    rest: Tensor,
+    k: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Draws the ``k`` cells of smallest key, given what makes keys of a block and its clocks."""
     n_positive = int(torch.count_nonzero(positive))
     if k >= n_positive:
-        everything = positive.reshape(-1).nonzero().squeeze(1)
-        others = uniform_subset(rest, k - n_positive, generator).reshape(-1).nonzero().squeeze(1)
-        return torch.cat([everything, others])
+        others = uniform_subset(rest, k - n_positive, generator)
+        return torch.cat([indices_of(positive), indices_of(others)])
     if k == 0:
         return torch.empty(0, dtype=torch.long, device=positive.device)
 
-    def race(index: Tensor) -> tuple[Tensor, Tensor]:
-        clocks = log_clocks((index.numel(),), generator).to(index.device)
-        return index, clocks.sub_(log_weight(index))
+    def race(block: slice) -> Tensor:
+        # float64, where no quotient of float32 numbers overflows or vanishes.
+        return keys_of(
+            block, clocks((block.stop - block.start,), generator).to(positive.device).double()
+        )
 
-    return k_smallest((race(index) for index in blocks_of(positive)), k)
+    return k_smallest(race, positive, k)
 
 
 @torch.no_grad()
@@ -189,7 +193,7 @@ def uniform_subset(cells: Tensor, k: int, generator: torch.Generator | None = No
         return chosen.logical_xor_(uniform_subset(chosen, -missing, generator))
     if 8 * available < cells.numel():
         # Most draws would miss, so number the candidates instead.
-        index = cells.reshape(-1).nonzero().squeeze(1)
+        index = indices_of(cells)
         chosen = torch.zeros(cells.numel(), dtype=torch.bool, device=cells.device)
         chosen[index[uniform_subset(torch.ones_like(index, dtype=torch.bool), k, generator)]] = True
         return chosen.view(cells.shape)

@@ -7,7 +7,7 @@ On the CPU order statistics come from NumPy, whose partition and sort are severa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -23,12 +23,20 @@ def block_size(n: int) -> int:
     return min(max(n // 16, 1 << 15), 1 << 20)
 
 
+def indices_of(cells: Tensor) -> Tensor:
+    """Returns the flat indices of the True cells of ``cells``, ascending."""
+    flat = cells.reshape(-1)
+    if flat.device.type != "cpu":
+        return flat.nonzero().squeeze(1)
+    return torch.from_numpy(np.flatnonzero(flat.numpy()))
+
+
 def blocks_of(cells: Tensor) -> Iterator[Tensor]:
     """Yields the flat indices of the True cells of ``cells``, ascending, one block at a time."""
     flat = cells.reshape(-1)
     step = block_size(flat.numel())
     for start in range(0, flat.numel(), step):
-        yield flat[start : start + step].nonzero().squeeze(1).add_(start)
+        yield indices_of(flat[start : start + step]).add_(start)
 
 
 def kth_smallest(values: Tensor, k: int) -> Tensor:
@@ -46,30 +54,38 @@ def sort_rows(values: Tensor) -> Tensor:
     return torch.from_numpy(np.sort(values.numpy(), axis=1))
 
 
-def k_smallest(blocks: Iterable[tuple[Tensor, Tensor]], k: int) -> Tensor:
-    """Returns the indices of the ``k`` smallest keys of a stream of blocks.
+def k_smallest(keys_of: Callable[[slice], Tensor], cells: Tensor, k: int) -> Tensor:
+    """Returns the flat indices of the True cells of ``cells`` with the ``k`` smallest keys.
 
-    Once ``k`` keys have been seen, a later key must be under the ``k``-th smallest of them to be
-    kept at all, so only about ``2 k`` candidates and one block are held, however long the stream.
+    Keys are asked for one block of cells at a time. Once ``k`` have been seen, a later one must be
+    under the ``k``-th smallest of them to be kept at all, so only about ``2 k`` candidates and one
+    block are held, however many cells there are.
 
     Args:
-        blocks: Pairs of 1-d tensors (indices, keys), without NaN among the keys.
-        k: How many to return, at least 1 and at most the number of keys.
+        keys_of: From a slice of flat indices, in ascending order, to a 1-d tensor of their keys.
+            The keys of cells that are not True do not matter.
+        cells: Bool tensor of any shape.
+        k: At least 1 and at most the number of True cells.
 
     Returns:
-        LongTensor of shape (k,), in the order of the stream. Of equal keys the first ones win.
+        LongTensor of shape (k,), ascending. Of equal keys the first ones win.
     """
+    flat = cells.reshape(-1)
+    step = block_size(flat.numel())
     indices: list[Tensor] = []
     keys: list[Tensor] = []
     held = 0
     bound: Tensor | None = None
-    for block_indices, block_keys in blocks:
+    for start in range(0, flat.numel(), step):
+        block = slice(start, min(start + step, flat.numel()))
+        block_keys = keys_of(block)
+        near = flat[block]
         if bound is not None:
-            near = block_keys < bound
-            block_indices, block_keys = block_indices[near], block_keys[near]
-        indices.append(block_indices)
-        keys.append(block_keys)
-        held += block_indices.numel()
+            near = (block_keys < bound).logical_and_(near)
+        index = indices_of(near)
+        keys.append(block_keys.index_select(0, index))
+        indices.append(index.add_(start))
+        held += index.numel()
         if held >= 2 * k:
             best_indices, best_keys, bound = _prune(torch.cat(indices), torch.cat(keys), k)
             indices, keys, held = [best_indices], [best_keys], k
@@ -79,15 +95,20 @@ def k_smallest(blocks: Iterable[tuple[Tensor, Tensor]], k: int) -> Tensor:
 def _prune(indices: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     bound = kth_smallest(keys.clone(), k)
     best = keys < bound
-    ties = (keys == bound).nonzero().squeeze(1)
+    ties = indices_of(keys == bound)
     best[ties[: k - int(torch.count_nonzero(best))]] = True
-    return indices[best], keys[best], bound
+    chosen = indices_of(best)
+    return indices.index_select(0, chosen), keys.index_select(0, chosen), bound
 
 
 def require_finite(scores: Tensor, cells: Tensor, where: str) -> None:
     """Raises a ValueError if a score is nan or infinite at a True cell of ``cells``."""
     if scores.shape != cells.shape:
         raise ValueError(f"scores have shape {tuple(scores.shape)}, the mask {tuple(cells.shape)}")
+    if scores.numel() == 0:
+        return
+    if all(math.isfinite(bound) for bound in torch.aminmax(scores)):
+        return
     flat, wanted = scores.reshape(-1), cells.reshape(-1)
     step = block_size(flat.numel())
     for start in range(0, flat.numel(), step):
@@ -123,7 +144,7 @@ def highest(scores: Tensor, cells: Tensor, k: int) -> Tensor:
         candidates = torch.empty(n, dtype=dtype, device=flat.device)
         done = 0
         for index in blocks_of(cells):
-            candidates[done : done + index.numel()] = flat[index]
+            candidates[done : done + index.numel()] = flat.index_select(0, index)
             done += index.numel()
     threshold = kth_smallest(candidates, n - k + 1)
     torch.logical_and(scores > threshold, cells, out=chosen)

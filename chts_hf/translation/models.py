@@ -79,7 +79,8 @@ def build_config(architecture: str, size: ModelSize, tokenizers: TokenizerPair) 
             to the output layer, and source embeddings stand alone.
 
     Raises:
-        ValueError: an unknown architecture, or separate vocabularies with one that shares them.
+        ValueError: an unknown architecture, separate vocabularies with one that shares them, or
+            a T5 whose decoder is deeper than its encoder.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture is {architecture!r}; it must be one of {ARCHITECTURES}")
@@ -87,6 +88,12 @@ def build_config(architecture: str, size: ModelSize, tokenizers: TokenizerPair) 
         raise ValueError(
             f"architecture {architecture!r} has one embedding for both languages, so it needs a "
             "joint vocabulary; only 'marian' can have one vocabulary for each side"
+        )
+    if architecture == "t5" and size.decoder_layers > size.encoder_layers:
+        # Generation sizes T5's cache by the encoder's layers and fails in the layer after them.
+        raise ValueError(
+            f"decoder_layers is {size.decoder_layers} and encoder_layers {size.encoder_layers}; "
+            "transformers cannot generate from a t5 with more decoder than encoder layers"
         )
     target = tokenizers.target
     ids = {

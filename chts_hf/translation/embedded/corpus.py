@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 
 from chts_hf.translation.embedded.grammar import Clause
@@ -25,6 +26,20 @@ Corpus = dict[str, list[Pair]]
 _HELD_OUT = 0.1
 # Draws in a row without a usable sentence after which none is believed to be left.
 _PATIENCE = 20_000
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence in both languages and the skeleton it was made from."""
+
+    skeleton: Skeleton
+    en: str
+    de: str
+
+    @property
+    def pair(self) -> Pair:
+        """The texts alone."""
+        return {"en": self.en, "de": self.de}
 
 
 def generate_corpus(
@@ -62,24 +77,8 @@ def generate_corpus(
         ['de', 'en']
     """
     sizes = {"train": train, "validation": validation, "test": test}
-    for name, size in sizes.items():
-        if size < 0:
-            raise ValueError(f"{name}={size}: the number of pairs must be 0 or more")
-    rng = Random(seed)
-    if disjoint_skeletons:
-        pools = _deal(all_skeletons(), rng)
-        for name, size in sizes.items():
-            _require(pools[name], size, name)
-    else:
-        pools = dict.fromkeys(sizes, all_skeletons())
-        _require(all_skeletons(), sum(sizes.values()), " + ".join(sizes))
-    corpus: Corpus = {}
-    taken: set[str] = set()
-    vocabulary: set[str] | None = None
-    for name, size in sizes.items():
-        corpus[name] = _take(_Source(pools[name], rng), size, name, taken, vocabulary)
-        vocabulary = vocabulary or words_of(corpus["train"])
-    return corpus
+    sentences = draw_sentences(seed, sizes, disjoint_skeletons)
+    return {name: [one.pair for one in split] for name, split in sentences.items()}
 
 
 def unseen_sentences(corpus: Mapping[str, Sequence[Pair]], n: int = 3, seed: int = 0) -> list[Pair]:
@@ -103,12 +102,41 @@ def unseen_sentences(corpus: Mapping[str, Sequence[Pair]], n: int = 3, seed: int
     """
     taken = {text for split in corpus.values() for pair in split for text in pair.values()}
     source = _Source(all_skeletons(), Random(f"unseen {seed}"))
-    return _take(source, n, "n", taken, words_of(corpus["train"]))
+    return [one.pair for one in _take(source, n, "n", taken, words_of(corpus["train"]))]
 
 
 def words_of(pairs: Sequence[Pair]) -> set[str]:
     """Return the words of both languages in the pairs, as they are spelt, without punctuation."""
     return {word for pair in pairs for text in pair.values() for word in re.findall(r"\w+", text)}
+
+
+def draw_sentences(
+    seed: int, sizes: Mapping[str, int], disjoint_skeletons: bool
+) -> dict[str, list[Sentence]]:
+    """Draw the splits named in ``sizes``, the first of which sets the words of the others.
+
+    See :func:`generate_corpus`, which is this with only the texts kept.
+    """
+    for name, size in sizes.items():
+        if size < 0:
+            raise ValueError(f"{name}={size}: the number of pairs must be 0 or more")
+    rng = Random(seed)
+    if disjoint_skeletons:
+        pools = _deal(all_skeletons(), list(sizes), rng)
+        for name, size in sizes.items():
+            _require(pools[name], size, name)
+        sources = {name: _Source(pool, rng) for name, pool in pools.items()}
+    else:
+        _require(all_skeletons(), sum(sizes.values()), " + ".join(sizes))
+        sources = dict.fromkeys(sizes, _Source(all_skeletons(), rng))
+    splits: dict[str, list[Sentence]] = {}
+    taken: set[str] = set()
+    vocabulary: set[str] | None = None
+    for name, size in sizes.items():
+        splits[name] = _take(sources[name], size, name, taken, vocabulary)
+        if vocabulary is None:
+            vocabulary = words_of([one.pair for one in splits[name]])
+    return splits
 
 
 class _Source:
@@ -120,8 +148,8 @@ class _Source:
         self.buckets = list(buckets.values())
         self.weights = [_weight(*bucket, list(buckets)) for bucket in buckets]
 
-    def draw(self) -> Pair | None:
-        """Return a pair, or None if the draw made no good sentence."""
+    def draw(self) -> Sentence | None:
+        """Return a sentence, or None if the draw made no good one."""
         (bucket,) = self.rng.choices(self.buckets, self.weights)
         skeleton = self.rng.choice(bucket)
         if not skeleton.size:
@@ -129,8 +157,7 @@ class _Source:
         filled = skeleton.fillings().at(self.rng.randrange(skeleton.size))
         if not _reads_well(filled):
             return None
-        english, german = render(skeleton.kind, filled)
-        return {"en": english, "de": german}
+        return Sentence(skeleton, *render(skeleton.kind, filled))
 
 
 def _buckets(skeletons: Sequence[Skeleton]) -> dict[tuple[str, str, bool], list[Skeleton]]:
@@ -175,53 +202,52 @@ def _reads_well(filled: Sequence[Clause]) -> bool:
 
 def _take(
     source: _Source, size: int, name: str, taken: set[str], vocabulary: set[str] | None
-) -> list[Pair]:
-    """Draw ``size`` new pairs with words of the vocabulary, and add their texts to ``taken``."""
-    pairs: list[Pair] = []
+) -> list[Sentence]:
+    """Draw ``size`` new sentences with words of the vocabulary; add their texts to ``taken``."""
+    found: list[Sentence] = []
     failures = 0
-    while len(pairs) < size:
-        pair = source.draw()
+    while len(found) < size:
+        one = source.draw()
         if (
-            pair is None
-            or not taken.isdisjoint(pair.values())
-            or (vocabulary is not None and not words_of([pair]) <= vocabulary)
+            one is not None
+            and taken.isdisjoint(one.pair.values())
+            and (vocabulary is None or words_of([one.pair]) <= vocabulary)
         ):
-            failures += 1
-            if failures == _PATIENCE:
-                raise ValueError(
-                    f"{name}={size}: only {len(pairs)} such sentences were found; ask for fewer, "
-                    "or for a larger train, whose words validation and test are limited to"
-                )
+            found.append(one)
+            taken.update(one.pair.values())
+            failures = 0
             continue
-        failures = 0
-        taken.update(pair.values())
-        pairs.append(pair)
-    return pairs
+        failures += 1
+        if failures == _PATIENCE:
+            raise ValueError(
+                f"{name}={size}: only {len(found)} such sentences were found; ask for fewer, or "
+                "for a larger train, whose words the other splits are limited to"
+            )
+    return found
 
 
-def _deal(skeletons: Sequence[Skeleton], rng: Random) -> dict[str, tuple[Skeleton, ...]]:
-    """Deal the skeletons of every bucket out to the splits."""
-    pools: dict[str, list[Skeleton]] = {"train": [], "validation": [], "test": []}
+def _deal(
+    skeletons: Sequence[Skeleton], names: Sequence[str], rng: Random
+) -> dict[str, list[Skeleton]]:
+    """Deal every bucket out: a share to each split but the first, which gets the rest."""
+    pools: dict[str, list[Skeleton]] = {name: [] for name in names}
     for bucket in _buckets(skeletons).values():
         rng.shuffle(bucket)
-        count = max(1, round(_HELD_OUT * len(bucket)))
-        pools["validation"] += bucket[:count]
-        pools["test"] += bucket[count : 2 * count]
-        pools["train"] += bucket[2 * count :]
-    return {name: tuple(pool) for name, pool in pools.items()}
-
-
-def _sizes(skeletons: Sequence[Skeleton]) -> Iterator[int]:
-    return (skeleton.size for skeleton in skeletons)
+        share = max(1, round(_HELD_OUT * len(bucket)))
+        for name in names[1:]:
+            pools[name] += bucket[:share]
+            bucket = bucket[share:]
+        pools[names[0]] += bucket
+    return pools
 
 
 def _require(skeletons: Sequence[Skeleton], count: int, name: str) -> None:
     """Raise ValueError if the skeletons have fewer than ``count`` sentences."""
     available = 0
-    for size in _sizes(skeletons):
-        available += size
+    for skeleton in skeletons:
         if available >= count:
             return
+        available += skeleton.size
     if available < count:
         raise ValueError(
             f"{name}={count}: the grammar has at most {available} such sentences; ask for fewer"

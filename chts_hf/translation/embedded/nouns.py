@@ -23,7 +23,9 @@ _PEOPLE = (
     Noun("nurse", "nurses", "Krankenschwester", "Krankenschwestern", "f", "person adult", "never"),
     Noun("witch", "witches", "Hexe", "Hexen", "f", "person adult", "never"),
     Noun("waitress", "waitresses", "Kellnerin", "Kellnerinnen", "f", "person adult", "never"),
-    Noun("actress", "actresses", "Schauspielerin", "Schauspielerinnen", "f", "person adult", "never"),
+    Noun(
+        "actress", "actresses", "Schauspielerin", "Schauspielerinnen", "f", "person adult", "never"
+    ),
 )
 
 _FAMILY = (
@@ -42,7 +44,7 @@ _ANIMALS = (
     Noun("cow", "cows", "Kuh", "Kühe", "f", "animal farm"),
     Noun("pig", "pigs", "Schwein", "Schweine", "n", "animal farm"),
     Noun("donkey", "donkeys", "Esel", "Esel", "m", "animal farm"),
-    Noun("duck", "ducks", "Ente", "Enten", "f", "animal farm prey"),
+    Noun("duck", "ducks", "Ente", "Enten", "f", "animal prey"),
     Noun("bird", "birds", "Vogel", "Vögel", "m", "animal prey"),
     Noun("mouse", "mice", "Maus", "Mäuse", "f", "animal prey"),
 )

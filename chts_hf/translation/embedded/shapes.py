@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any
 
 from chts_hf.translation.embedded.grammar import Clause, Place
@@ -89,7 +89,7 @@ def clauses(shape: Shape) -> Space[Clause]:
     return product(build, _timeless(essence), _adverbs(shape), _modals(shape))
 
 
-@lru_cache(maxsize=None)
+@cache
 def clause_count(shape: Shape) -> int:
     """Return the number of clauses of a shape."""
     return clauses(shape).size
@@ -100,7 +100,7 @@ def _timed(shape: Shape) -> bool:
     return shape.adverb in ("front", "middle", "when") or shape.tense in ("habit", "future")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _timeless(shape: Shape) -> Space[Clause]:
     """Return the clauses of a shape without their tense, modal, adverb and negation."""
     subject = partial(_nominals, form=shape.subject, described=shape.described == "subject")
@@ -244,9 +244,9 @@ def _phrases(nouns: Sequence[Noun], form: str, described: bool) -> Space[NounPhr
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _nominals(kinds: str, form: str, described: bool = False, among: str = "") -> Space[Nominal]:
-    """Return the phrases or pronouns of a form for nouns of ``kinds``, and of ``among`` if given."""
+    """Return the phrases or pronouns of a form, for nouns of ``kinds`` (and ``among``)."""
     if form in PRONOUNS:
         personal = not {"person", "adult"}.isdisjoint(kinds.split())
         if among and "person" not in among.split():
@@ -257,10 +257,8 @@ def _nominals(kinds: str, form: str, described: bool = False, among: str = "") -
     return _phrases(nouns, form, described)
 
 
-@lru_cache(maxsize=None)
-def _places(
-    settings: tuple[str, ...], form: str, described: bool, towards: bool
-) -> Space[Place]:
+@cache
+def _places(settings: tuple[str, ...], form: str, described: bool, towards: bool) -> Space[Place]:
     """Return the phrases of place; ``towards``: of a place gone to."""
     spaces = []
     for location in LOCATIONS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from itertools import product as combinations
 from math import prod
 
@@ -209,7 +209,7 @@ def _main_and_subordinate() -> Iterator[Skeleton]:
         yield Skeleton("when-first", (main, other))
 
 
-@lru_cache(maxsize=None)
+@cache
 def all_skeletons() -> tuple[Skeleton, ...]:
     """Return every skeleton of the grammar, in a fixed order."""
     timed = ("", "middle")

@@ -13,7 +13,7 @@ from chts_hf.translation.embedded.words import Modal, Verb
 _TABLES = {
     "intransitive": """
         sleep sleeps slept     | schlafen schläft geschlafen     | person animal | | placed
-        wait waits waited      | warten wartet gewartet          | person animal | | placed
+        wait waits waited      | warten wartet gewartet          | person pet    | | placed
         work works worked      | arbeiten arbeitet gearbeitet    | person        | | placed
         dance dances danced    | tanzen tanzt getanzt            | person        | | placed
         sing sings sang        | singen singt gesungen           | person        | | placed
@@ -24,8 +24,10 @@ _TABLES = {
         go goes went out       | gehen geht gegangen aus         | person        | | ist
         get gets got up        | stehen steht gestanden auf      | person animal | | ist
         come comes came back   | kommen kommt gekommen zurück    | person animal | | ist
-        wake wakes woke up     | wachen wacht gewacht auf        | person animal | | ist uncontrolled
-        fall falls fell asleep | schlafen schläft geschlafen ein | person animal | | ist uncontrolled
+        wake wakes woke up     | wachen wacht gewacht auf        | person animal \
+            | | ist uncontrolled
+        fall falls fell asleep | schlafen schläft geschlafen ein | person animal \
+            | | ist uncontrolled
     """,
     "located": """
         sit sits sat           | sitzen sitzt gesessen           | person animal | | placed
@@ -50,7 +52,7 @@ _TABLES = {
         hear hears heard       | hören hört gehört | person pet | person animal | uncontrolled
         visit visits visited   | besuchen besucht besucht        | person | person
         kiss kisses kissed     | küssen küsst geküsst            | person | person
-        love loves loved       | lieben liebt geliebt   | person | person animal \
+        love loves loved       | lieben liebt geliebt   | person | person pet \
             | uncontrolled stative
         need needs needed      | brauchen braucht gebraucht      | person | goods portable \
             | uncontrolled stative
@@ -78,7 +80,8 @@ _TABLES = {
         call calls called      | rufen ruft gerufen an           | person | person
         invite invites invited | laden lädt geladen ein          | person | person
         pick picks picked up   | holen holt geholt ab            | person | person
-        look looks looked at   | schauen schaut geschaut an | person | person animal building hanging
+        look looks looked at   | schauen schaut geschaut an      | person \
+            | person animal building hanging
         take takes took off    | ziehen zieht gezogen aus        | person | clothing
         try tries tried on     | probieren probiert probiert an  | person | clothing
         throw throws threw away | werfen wirft geworfen weg      | person | portable
@@ -101,14 +104,17 @@ _TABLES = {
         agree agrees agreed with | stimmen stimmt gestimmt zu    | person     | person
     """,
     "ditransitive": """
-        give gives gave        | geben gibt gegeben              | person | person, portable food animal
-        show shows showed      | zeigen zeigt gezeigt | person | person, goods text animal building
+        give gives gave        | geben gibt gegeben              | person \
+            | person, portable food animal
+        show shows showed      | zeigen zeigt gezeigt            | person \
+            | person, goods text animal building
         send sends sent        | schicken schickt geschickt      | person | person, goods text
         bring brings brought   | bringen bringt gebracht         | person | person, portable food
         lend lends lent        | leihen leiht geliehen           | person | person, portable vehicle
         sell sells sold        | verkaufen verkauft verkauft     | person | person, goods animal
         tell tells told        | erzählen erzählt erzählt        | person | person, tale
-        promise promises promised | versprechen verspricht versprochen | person | person, goods animal
+        promise promises promised | versprechen verspricht versprochen \
+            | person | person, goods animal
     """,
     "speech": """
         say says said          | sagen sagt gesagt               | person

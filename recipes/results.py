@@ -1,0 +1,125 @@
+#!/usr/bin/env python
+"""Write docs/results.md from the runs' JSON files, so that no number in it is typed by hand.
+
+    python recipes/results.py                         # docs/results/ -> docs/results.md
+    python recipes/results.py FOLDER --output FILE
+
+FOLDER holds `all_results.json` files of `recipes/translation.py`, under any names, in folders of
+their own per setting. Runs of one setting are one table; runs that differ only in their seed are
+one row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+NEEDED = ("setting", "dataset", "method", "target_sparsity", "seed", "steps", "commit", "machine")
+#: Columns with a mean over seeds: title, key, digits.
+MEASURED = (
+    ("BLEU", "predict_bleu", 2),
+    ("chrF", "predict_chrf", 2),
+    ("validation loss", "eval_loss", 4),
+    ("sparsity", "sparsity", 4),
+    ("ITOP", "itop_rate", 3),
+    ("ANP", "anp", 3),
+    ("training s", "train_runtime", 0),
+    ("updates s", "topology_runtime", 1),
+)
+HEAD = """# Results
+
+Every number here was written by `python recipes/results.py` from the files under
+[results/](results/), one for each run. BLEU and chrF are sacreBLEU's on the test set; the
+validation loss is the cross-entropy in nats per target token. A value behind ± is the standard
+error over seeds; with one seed there is none, and BLEU differs by about ±1 from seed to seed at
+these sizes. Times compare within one table at most: runs shared their machine.
+"""
+
+
+def load_runs(folder: Path) -> list[dict[str, Any]]:
+    """Read all runs below a folder; other JSON files, of benchmarks, are passed over.
+
+    Raises:
+        ValueError: a run lacks something that its row must name, or there is no run.
+    """
+    runs = []
+    for path in sorted(folder.rglob("*.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if "predict_bleu" not in run:
+            continue
+        missing = [name for name in NEEDED if run.get(name) is None]
+        if missing:
+            raise ValueError(f"{path} has no {', '.join(missing)}; run it again to have it named")
+        runs.append(run)
+    if not runs:
+        raise ValueError(f"no run's results below {folder}")
+    return runs
+
+
+def table(runs: Sequence[dict[str, Any]]) -> str:
+    """One setting's table: a row for each method and sparsity, by falling sparsity and loss."""
+    rows: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for run in runs:
+        rows.setdefault((run["method"], run["target_sparsity"]), []).append(run)
+    titles = ["method", "sparsity asked", *(title for title, _, _ in MEASURED), "seeds", "commit"]
+    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
+
+    def order(item: tuple[tuple[str, float], list[dict[str, Any]]]) -> tuple[float, float]:
+        return item[0][1], mean(run["eval_loss"] for run in item[1])
+
+    for (method, sparsity), group in sorted(rows.items(), key=order):
+        cells = [method, f"{sparsity:g}"]
+        cells += [_mean([run.get(key) for run in group], digits) for _, key, digits in MEASURED]
+        cells.append(", ".join(str(run["seed"]) for run in group))
+        cells.append(", ".join(sorted({run["commit"][:10] for run in group})))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _mean(values: Sequence[float | None], digits: int) -> str:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return "–"
+    text = f"{mean(numbers):.{digits}f}"
+    if len(numbers) > 1:
+        text += f" ± {stdev(numbers) / math.sqrt(len(numbers)):.{digits}f}"
+    return text
+
+
+def write_page(folder: Path) -> str:
+    """The page's text."""
+    settings: dict[str, list[dict[str, Any]]] = {}
+    for run in load_runs(folder):
+        settings.setdefault(run["setting"], []).append(run)
+    parts = [HEAD]
+    for setting, runs in settings.items():
+        first = runs[0]
+        steps = ", ".join(str(n) for n in sorted({run["steps"] for run in runs}))
+        machines = ", ".join(sorted({run["machine"] for run in runs}))
+        parts.append(
+            f"## {setting}\n\n"
+            f"[configs/{setting}.yaml](../configs/{setting}.yaml): {first['languages']}, "
+            f"{steps} steps, beam {first.get('num_beams', '–')}; {machines}.\n"
+            f"BLEU `{first.get('bleu_signature')}`\n\n{table(runs)}\n"
+        )
+    return "\n".join(parts)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=REPOSITORY / "docs" / "results")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results.md")
+    arguments = parser.parse_args(argv)
+    arguments.output.write_text(write_page(arguments.folder), encoding="utf-8")
+    print(f"written {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The results page is what the runs' files say, and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from recipes.results import load_runs, write_page
+
+
+def _run(folder, name, **changes):
+    run = {
+        "setting": "small", "dataset": "d", "languages": "en-de", "method": "chts",
+        "target_sparsity": 0.9, "seed": 0, "steps": 10, "commit": "abc", "machine": "one core",
+        "predict_bleu": 20.0, "predict_chrf": 50.0, "eval_loss": 3.0, "sparsity": 0.9,
+        "itop_rate": 0.3, "anp": 0.5, "train_runtime": 7.0, "topology_runtime": 0.25,
+    }  # fmt: skip
+    (folder / name).write_text(json.dumps(run | changes))
+
+
+def test_seeds_become_a_mean_with_its_standard_error(tmp_path):
+    for seed, bleu in enumerate([20.0, 21.0, 25.0]):
+        _run(tmp_path, f"{seed}.json", seed=seed, predict_bleu=bleu)
+    page = write_page(tmp_path)
+    # mean 22, variance (4 + 1 + 9) / 2 = 7, standard error sqrt(7 / 3) = 1.53
+    assert "| 22.00 ± 1.53 |" in page
+    assert "| 0, 1, 2 |" in page
+
+
+def test_rows_are_ordered_by_loss_and_settings_kept_apart(tmp_path):
+    _run(tmp_path, "a.json", method="set", eval_loss=3.2)
+    _run(tmp_path, "b.json", method="chts", eval_loss=3.1)
+    _run(tmp_path, "c.json", method="rigl", setting="large")
+    (tmp_path / "benchmark.json").write_text('{"machine": "x"}')
+    page = write_page(tmp_path)
+    assert page.index("| chts |") < page.index("| set |")
+    assert page.count("\n## ") == 2
+
+
+def test_a_run_that_does_not_say_where_it_comes_from_is_refused(tmp_path):
+    _run(tmp_path, "a.json", commit=None)
+    with pytest.raises(ValueError, match=r"a\.json has no commit"):
+        load_runs(tmp_path)
+
+
+def test_no_runs(tmp_path):
+    with pytest.raises(ValueError, match="no run's results"):
+        write_page(tmp_path)
