@@ -99,9 +99,8 @@ def test_git_commit(tmp_path: Path) -> None:
     assert report.git_commit(tmp_path) == f"{head}-dirty"
 
 
-@pytest.mark.parametrize("with_masks", [True, False])
-@pytest.mark.parametrize("history", [True, False])
-def test_the_picture(tmp_path: Path, with_masks: bool, history: bool) -> None:
+@pytest.mark.parametrize("full", [True, False])
+def test_the_picture(tmp_path: Path, full: bool) -> None:
     from matplotlib.image import imread
 
     log = [
@@ -113,12 +112,12 @@ def test_the_picture(tmp_path: Path, with_masks: bool, history: bool) -> None:
     plot_run(
         tmp_path / "a.png",
         "title",
-        log if history else [],
+        log if full else [],
         RESULTS["links_by_kind"],  # type: ignore[arg-type]
-        *(("layer", before, before.roll(1)) if with_masks else ()),
+        *(("layer", before, before.roll(1)) if full else ()),
     )
     image = imread(tmp_path / "a.png")
     assert image.shape[0] > 500
     colours = {tuple((255 * pixel[:3]).round().astype(int)) for pixel in image[::3, ::3].reshape(-1, 4)}
-    assert ((0, 114, 178) in colours)  # links
+    assert (0, 114, 178) in colours  # links
     assert len(colours) > 20
