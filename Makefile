@@ -33,6 +33,7 @@ env: ## set up the environment (every other target does so by itself)
 	@"$(PYTHON)" scripts/environment.py --venv "$(VENV)" --torch-spec "$(TORCH_SPEC)"
 
 demo: env ## train a small sparse translator, score it and translate with it (output/demo)
+	rm -rf $(DEMO_OUT)
 	$(RUN) recipes/translation.py configs/demo.yaml --output_dir $(DEMO_OUT)
 	$(RUN) recipes/translate.py $(DEMO_OUT) --unseen 3
 

@@ -6,7 +6,7 @@ by its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -176,3 +176,51 @@ _register(
     density_schedule="cubic",
     initial_sparsity=0.5,
 )
+
+
+def method_table(names: Iterable[str]) -> str:
+    """A Markdown table: a row for each method, a column for each ingredient.
+
+    Args:
+        names: the methods, keys of :data:`METHODS`.
+
+    Raises:
+        KeyError: there is no such method.
+    """
+    titles = {
+        "init": "first masks",
+        "removal": "removal",
+        "regrowth": "regrowth",
+        "zeta_schedule": "ζ",
+        "regrow_init": "new weight",
+        "percolation": "percolation",
+        "density_schedule": "density",
+    }
+    lines = [
+        f"| method | {' | '.join(titles.values())} | source |",
+        f"|{' --- |' * (len(titles) + 2)}",
+    ]
+    for name in names:
+        method = METHODS[name]
+        cells = [_cell(method.ingredients, field) for field in titles]
+        lines.append(f"| `{name}` | {' | '.join(cells)} | {method.source or '–'} |")
+    return "\n".join(lines)
+
+
+def _cell(ingredients: Mapping[str, Any], field: str) -> str:
+    value = ingredients[field]
+    if field in ("zeta_schedule", "regrow_init") and ingredients["regrowth"] == "none":
+        return "–"
+    if value == "none" or value is False:
+        return "–"
+    if value is True:
+        return "yes"
+    if field in ("removal", "regrowth") and value != "random":
+        text = f"{value}, {ingredients[field + '_choice']}"
+        stop = ingredients.get("early_stop_overlap")
+        return text + (f", rests at {stop:.0%} overlap" if stop and field == "regrowth" else "")
+    if field == "density_schedule" and value != "constant":
+        start = ingredients.get("initial_sparsity")
+        begin = "twice the final density" if start is None else f"sparsity {start:g}"
+        return f"{value} from {begin} to {ingredients['decay_end']:g} of the steps, by {ingredients['pruning']}"  # noqa: E501
+    return str(value)

@@ -1,12 +1,10 @@
 #!/usr/bin/env python
 """Write docs/results.md from the runs' JSON files, so that no number in it is typed by hand.
 
-    python recipes/results.py                         # docs/results/ -> docs/results.md
-    python recipes/results.py FOLDER --output FILE
+    python recipes/results.py                         # docs/results/ -> docs/results.md, README.md
 
-FOLDER holds `all_results.json` files of `recipes/translation.py`, under any names, in folders of
-their own per setting. Runs of one setting are one table; runs that differ only in their seed are
-one row.
+The folder holds `all_results.json` files of `recipes/translation.py` under any names. Runs of one
+setting are one table; runs that differ only in their seed are one row.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -92,13 +91,34 @@ def _mean(values: Sequence[float | None], digits: int) -> str:
     return text
 
 
+def by_setting(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Group runs by the configuration file they come from."""
+    settings: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        settings.setdefault(run["setting"], []).append(run)
+    return settings
+
+
+def fill_tables(text: str, runs: Sequence[dict[str, Any]]) -> str:
+    """Put each setting's table between the marks that a page has for it.
+
+    Raises:
+        ValueError: a page has a mark for a setting that was never run.
+    """
+    settings = by_setting(runs)
+
+    def fill(mark: re.Match[str]) -> str:
+        if mark[2] not in settings:
+            raise ValueError(f"there is no run of {mark[2]} to fill its table with")
+        return f"{mark[1]}\n{table(settings[mark[2]])}\n<!-- end of table -->"
+
+    return re.sub(r"(<!-- table: (\w+) -->)\n.*?<!-- end of table -->", fill, text, flags=re.S)
+
+
 def write_page(folder: Path) -> str:
     """The page's text."""
-    settings: dict[str, list[dict[str, Any]]] = {}
-    for run in load_runs(folder):
-        settings.setdefault(run["setting"], []).append(run)
     parts = [HEAD]
-    for setting, runs in settings.items():
+    for setting, runs in by_setting(load_runs(folder)).items():
         first = runs[0]
         steps = ", ".join(str(n) for n in sorted({run["steps"] for run in runs}))
         machines = ", ".join(sorted({run["machine"] for run in runs}))
@@ -116,9 +136,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, default=REPOSITORY / "docs" / "results")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results.md")
+    parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
     arguments = parser.parse_args(argv)
     arguments.output.write_text(write_page(arguments.folder), encoding="utf-8")
-    print(f"written {arguments.output}")
+    readme = arguments.readme.read_text(encoding="utf-8")
+    arguments.readme.write_text(fill_tables(readme, load_runs(arguments.folder)), encoding="utf-8")
+    print(f"written {arguments.output} and the tables in {arguments.readme}")
 
 
 if __name__ == "__main__":

@@ -95,6 +95,7 @@ class DataTrainingArguments:
         Raises:
             ValueError: no data, two sources of data, or a number below 1.
         """
+        self.dataset_name = self.dataset_name or None  # "" takes back what a file says
         if self.val_max_target_length is None:
             self.val_max_target_length = self.max_target_length
         local = [self.train_file, self.validation_file, self.test_file]

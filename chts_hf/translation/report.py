@@ -75,7 +75,9 @@ def format_table(results: Mapping[str, Any]) -> str:
     Args:
         results: the content of ``all_results.json``.
     """
-    lines = ["=" * _WIDTH, _headline(results), "-" * _WIDTH]
+    lines = ["=" * _WIDTH, _headline(results)]
+    if "predict_bleu" in results or "eval_loss" in results:
+        lines.append("-" * _WIDTH)
     if "predict_bleu" in results:
         lines.append(_row("BLEU", f"{results['predict_bleu']:.2f}", results["bleu_signature"]))
         lines.append(_row("chrF", f"{results['predict_chrf']:.2f}", results["chrf_signature"]))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from recipes.results import load_runs, write_page
+from recipes.results import fill_tables, load_runs, write_page
 
 
 def _run(folder, name, **changes):
@@ -47,3 +47,16 @@ def test_a_run_that_does_not_say_where_it_comes_from_is_refused(tmp_path):
 def test_no_runs(tmp_path):
     with pytest.raises(ValueError, match="no run's results"):
         write_page(tmp_path)
+
+
+def test_tables_are_filled_in_between_their_marks(tmp_path):
+    _run(tmp_path, "a.json")
+    page = "before\n<!-- table: small -->\nold\n<!-- end of table -->\nafter"
+    filled = fill_tables(page, load_runs(tmp_path))
+    assert "old" not in filled
+    assert "| 20.00 |" in filled
+    assert filled.startswith("before\n")
+    assert filled.endswith("\nafter")
+    assert fill_tables(filled, load_runs(tmp_path)) == filled
+    with pytest.raises(ValueError, match="no run of large"):
+        fill_tables(page.replace("small", "large"), load_runs(tmp_path))

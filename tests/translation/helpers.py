@@ -44,7 +44,8 @@ def toy_trainer(
     compute_metrics: Any = None,
     callbacks: Any = None,
     **changes: Any,
-) -> TranslationTrainer:
+) -> Any:
+    """A :class:`TranslationTrainer` on the toy language; ``Any`` since tests look inside."""
     tokenizers = tokenizers or pair()
     model = model or build_model("marian", SIZE, tokenizers, max_length=24)
     settings: dict[str, Any] = {

@@ -84,13 +84,9 @@ def test_noam_and_inoam_decide_over_rewarming(config: str) -> None:
     noam = read_arguments([config, *warm, "--lr_scheduler_type", "noam"])
     assert noam.chts.rewarm_steps == 0
     with pytest.raises(ValueError, match=r"noam is without re-warming.*rewarm_steps is 4.*inoam"):
-        read_arguments(
-            [config, *warm, "--lr_scheduler_type", "noam", "--chts.rewarm_steps", "4"]
-        )
+        read_arguments([config, *warm, "--lr_scheduler_type", "noam", "--chts.rewarm_steps", "4"])
     with pytest.raises(ValueError, match="inoam is noam with re-warming.*rewarm_steps is 0"):
-        read_arguments(
-            [config, *warm, "--lr_scheduler_type", "inoam", "--chts.rewarm_steps", "0"]
-        )
+        read_arguments([config, *warm, "--lr_scheduler_type", "inoam", "--chts.rewarm_steps", "0"])
 
 
 @pytest.mark.parametrize(
@@ -121,7 +117,7 @@ def test_wrong_options(config: str, options: list[str], message: str) -> None:
         ("max_step: 3", r"unknown key 'max_step' in .*bad\.yaml'; did you mean max_steps"),
         ("sparsity: 0.5", "unknown key 'sparsity'"),
         ("chtss: {sparsity: 0.5}", "unknown key 'chtss'.*did you mean chts"),
-        ("chts: {sparsty: 0.5}", "sparsty.*sparsity"),
+        ("train_file: a.json\nchts: {sparsty: 0.5}", "sparsty.*sparsity"),
         ("chts: 0.9", "chts must be a section"),
         ("seed:", "seed has no value; leave it out"),
         ("[1, 2]", "must hold names and values"),
@@ -134,6 +130,13 @@ def test_wrong_files(tmp_path: Path, content: str, message: str) -> None:
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         read_arguments([str(path)])
+
+
+def test_an_empty_name_takes_a_data_set_back(tmp_path: Path) -> None:
+    path = tmp_path / "hub.yaml"
+    path.write_text("dataset_name: wmt14\nuse_cpu: true")
+    arguments = read_arguments([str(path), "--dataset_name", "", "--train_file", "a.json"])
+    assert arguments.data.dataset_name is None
 
 
 def test_a_missing_file() -> None:

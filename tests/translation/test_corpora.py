@@ -31,7 +31,7 @@ def test_parallel_text_is_split_at_newlines_only(tmp_path: Path, suffix: str) ->
 
 
 def test_a_missing_last_newline_and_windows_line_ends(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes("one\r\ntwo".encode())
+    (tmp_path / "a").write_bytes(b"one\r\ntwo")
     assert corpora.read_lines(tmp_path / "a") == ["one", "two"]
 
 

@@ -15,8 +15,9 @@ from chts_hf.translation.tokenizers import TokenizerPair, train_tokenizer, train
 SMALL = ModelSize(
     d_model=32, encoder_layers=2, decoder_layers=1, attention_heads=2, ffn_dim=48, max_positions=64
 )
-CORPUS = Dataset.from_list([{"translation": {"en": f"the cat {i}", "de": f"die Katze hier {i} " * 2}}
-                            for i in range(50)])  # fmt: skip
+CORPUS = Dataset.from_list(
+    [{"translation": {"en": f"the cat {i}", "de": f"die Katze {i} " * 2}} for i in range(50)]
+)
 JOINT = train_tokenizers(CORPUS, "en", "de", 280, joint=True)
 APART = TokenizerPair(
     train_tokenizer(["the cat"] * 9, 265), train_tokenizer(["die Katze hier"] * 9, 275)
@@ -65,7 +66,9 @@ def test_same_seed_same_weights_and_the_global_generator_is_left_alone() -> None
     ("architecture", "tokenizers"),
     [("marian", JOINT), ("marian", APART), ("bart", JOINT), ("t5", JOINT)],
 )
-def test_generation_and_saving(tmp_path: Path, architecture: str, tokenizers: TokenizerPair) -> None:
+def test_generation_and_saving(
+    tmp_path: Path, architecture: str, tokenizers: TokenizerPair
+) -> None:
     model = build_model(architecture, SMALL, tokenizers, max_length=33).eval()
     target = tokenizers.target
     ids = torch.tensor([tokenizers.source("the cat 7")["input_ids"]])

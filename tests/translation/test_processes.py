@@ -65,7 +65,7 @@ def run(folder: Path, processes: int) -> dict[str, Any]:
 def test_two_processes_are_one_large_batch(tmp_path: Path) -> None:
     one, two = run(tmp_path / "one", 1), run(tmp_path / "two", 2)
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
-    assert two["weights"] == pytest.approx(one["weights"], rel=1e-5)
+    assert two["weights"] == pytest.approx(one["weights"], rel=1e-5, abs=1e-6)
     # 11 sentences do not divide by 2 x 3: nothing is counted twice, and the order is kept.
     assert two["eval_loss"] == pytest.approx(one["eval_loss"], rel=1e-5)
     assert two["count"] == one["count"] == 11

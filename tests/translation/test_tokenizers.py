@@ -19,8 +19,9 @@ from chts_hf.translation.tokenizers import (
     train_tokenizers,
 )
 
-ENGLISH = [f"The {noun} number {i} sees a house." for i in range(20) for noun in ("man", "dog")]
-GERMAN = [f"Der {noun} Nummer {i} sieht ein Häuschen." for i in range(20) for noun in ("Mann", "Hund")]
+ENGLISH = [f"The {word} number {i} sees a house." for i in range(20) for word in ("man", "dog")]
+NOUNS = ("Mann", "Hund")
+GERMAN = [f"Der {word} Nummer {i} sieht ein Häuschen." for i in range(20) for word in NOUNS]
 CORPUS = Dataset.from_list(
     [{"translation": {"en": en, "de": de}} for en, de in zip(ENGLISH, GERMAN, strict=True)]
 )

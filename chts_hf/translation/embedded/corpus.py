@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -21,6 +21,7 @@ from chts_hf.translation.embedded.words import Pronoun
 
 Pair = dict[str, str]
 Corpus = dict[str, list[Pair]]
+_Bucket = tuple[str, str, bool]
 
 # With disjoint skeletons, the share of them that validation and test get each, of every bucket.
 _HELD_OUT = 0.1
@@ -146,37 +147,37 @@ class _Source:
         self.rng = rng
         buckets = _buckets(skeletons)
         self.buckets = list(buckets.values())
-        self.weights = [_weight(*bucket, list(buckets)) for bucket in buckets]
+        self.weights = _weights(buckets)
 
     def draw(self) -> Sentence | None:
         """Return a sentence, or None if the draw made no good one."""
         (bucket,) = self.rng.choices(self.buckets, self.weights)
         skeleton = self.rng.choice(bucket)
-        if not skeleton.size:
+        fillings = skeleton.fillings()
+        if not fillings.size:
             return None
-        filled = skeleton.fillings().at(self.rng.randrange(skeleton.size))
+        filled = fillings.draw(self.rng)
         if not _reads_well(filled):
             return None
         return Sentence(skeleton, *render(skeleton.kind, filled))
 
 
-def _buckets(skeletons: Sequence[Skeleton]) -> dict[tuple[str, str, bool], list[Skeleton]]:
-    buckets: dict[tuple[str, str, bool], list[Skeleton]] = {}
+def _buckets(skeletons: Sequence[Skeleton]) -> dict[_Bucket, list[Skeleton]]:
+    buckets: dict[_Bucket, list[Skeleton]] = {}
     for skeleton in skeletons:
         buckets.setdefault(skeleton.bucket, []).append(skeleton)
     return buckets
 
 
-def _weight(
-    kind: str, frame: str, separable: bool, buckets: Sequence[tuple[str, str, bool]]
-) -> float:
-    """Return the share of a bucket: its kind's, divided among the frames the kind has."""
-
-    def relative(frame: str, separable: bool) -> int:
-        return (SEPARABLE_WEIGHTS if separable else FRAME_WEIGHTS)[frame]
-
-    total = sum(relative(*others) for other, *others in buckets if other == kind)
-    return KIND_WEIGHTS[kind] * relative(frame, separable) / total
+def _weights(buckets: Iterable[_Bucket]) -> list[float]:
+    """Return each bucket's share: its kind's, divided among the frames that the kind has."""
+    totals: dict[str, int] = {}
+    relative: list[tuple[str, int]] = []
+    for kind, frame, separable in buckets:
+        weight = (SEPARABLE_WEIGHTS if separable else FRAME_WEIGHTS)[frame]
+        totals[kind] = totals.get(kind, 0) + weight
+        relative.append((kind, weight))
+    return [KIND_WEIGHTS[kind] * weight / totals[kind] for kind, weight in relative]
 
 
 def _reads_well(filled: Sequence[Clause]) -> bool:

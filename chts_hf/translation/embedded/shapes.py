@@ -19,7 +19,7 @@ from chts_hf.translation.embedded.lexicon import (
     PRONOUNS,
 )
 from chts_hf.translation.embedded.nouns import LOCATIONS, NOUNS
-from chts_hf.translation.embedded.spaces import Space, options, product, union
+from chts_hf.translation.embedded.spaces import Space, mixture, options, product, union
 from chts_hf.translation.embedded.verbs import BE, MODALS, VERBS, WILL
 from chts_hf.translation.embedded.words import Adjective, Adverb, Modal, Noun, Verb
 
@@ -116,15 +116,15 @@ def _timeless(shape: Shape) -> Space[Clause]:
             spaces += [_combine(verb, subject(verb.subject)) for verb in shown]
     elif shape.frame == "be-place":
         if shape.place:
-            spaces = _located(shape, BE, "person pet")
-            spaces.append(_combine(BE, subject("pet portable"), place=_positions(shape)))
+            thing = _combine(BE, subject("pet portable"), place=_positions(shape))
+            spaces = [_located(shape, BE, "person pet"), thing]
         else:
             spaces = [_combine(BE, subject("person pet portable"))]
     elif shape.frame in _FRAMES:
-        spaces = [space for verb in _verbs(shape) for space in _with_verb(shape, verb)]
+        spaces = [_with_verb(shape, verb) for verb in _verbs(shape)]
     else:
         raise ValueError(f"frame={shape.frame!r}: it must be one of {sorted(FRAMES)}")
-    return union([space for space in spaces if space.size])
+    return mixture(spaces)  # Rare verbs and adjectives get as many sentences as others.
 
 
 # Frames of ordinary verbs: the frames their verbs have in the lexicon.
@@ -153,7 +153,7 @@ def _verbs(shape: Shape) -> list[Verb]:
     ]
 
 
-def _with_verb(shape: Shape, verb: Verb) -> list[Space[Clause]]:
+def _with_verb(shape: Shape, verb: Verb) -> Space[Clause]:
     last = shape.described == "object"
     roles: dict[str, Space[Any]] = {}
     if verb.dative:
@@ -164,17 +164,17 @@ def _with_verb(shape: Shape, verb: Verb) -> list[Space[Clause]]:
     if shape.place:
         return _located(shape, verb, verb.subject, **roles)
     subject = _nominals(verb.subject, shape.subject, shape.described == "subject")
-    return [_combine(verb, subject, **roles)]
+    return _combine(verb, subject, **roles)
 
 
-def _located(shape: Shape, verb: Verb, kinds: str, **roles: Space[Any]) -> list[Space[Clause]]:
+def _located(shape: Shape, verb: Verb, kinds: str, **roles: Space[Any]) -> Space[Clause]:
     """Return the clauses with a phrase of place that suits the subject."""
     towards, spaces = shape.frame == "directed", []
     for among, settings in _SETTINGS:
         subject = _nominals(kinds, shape.subject, shape.described == "subject", among)
         place = _places(settings, shape.place, shape.described == "place", towards)
         spaces.append(_combine(verb, subject, place=place, **roles))
-    return spaces
+    return union(spaces)
 
 
 def _combine(
@@ -226,6 +226,7 @@ def _owner_suits(noun: Noun, form: str) -> bool:
     return noun.owned != ("never" if form in ("my", "my-plural") else "must")
 
 
+@cache
 def _adjectives(noun: Noun) -> list[Adjective]:
     return [one for one in ADJECTIVES if noun.is_any(one.kinds)]
 
@@ -263,10 +264,9 @@ def _places(settings: tuple[str, ...], form: str, described: bool, towards: bool
     spaces = []
     for location in LOCATIONS:
         if location.setting in settings:
-            prepositions, case = location.at, "dat"
+            build = partial(Place, prepositions=location.at, case="dat")
             if towards:
-                prepositions, case = location.to[:2], location.to[2]
-            build = partial(Place, prepositions=prepositions, case=case)
+                build = partial(Place, prepositions=location.to[:2], case=location.to[2])
             spaces.append(product(build, _phrases([location.noun], form, described)))
     return union(spaces)
 

@@ -125,18 +125,15 @@ def _expand(
     negated: bool = False,
 ) -> Iterator[Shape]:
     """Yield the sensible shapes with any combination of the given features."""
-    for frame in frames:
-        for tense, subject, complement, place, role, adverb, separable in combinations(
+    for frame, adverb in combinations(frames, adverbs):
+        for tense, subject, complement, place, role, separable in combinations(
             tenses,
             subjects,
             objects.get(frame, ((),)),
-            _PLACES.get(frame, ("",)),
+            ("",) if adverb == "where" else _PLACES.get(frame, ("",)),
             roles,
-            adverbs,
             (False, True) if frame in SEPARABLE_WEIGHTS else (False,),
         ):
-            if adverb == "where":
-                place = ""
             shape = Shape(
                 frame, tense, subject, complement, place, role, adverb, separable, negated
             )

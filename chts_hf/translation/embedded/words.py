@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 Gender = Literal["m", "f", "n"]
 Case = Literal["nom", "acc", "dat"]
+
+
+@cache
+def _kind_set(kinds: str) -> frozenset[str]:
+    return frozenset(kinds.split())
 
 
 class _Kinds:
@@ -16,7 +22,7 @@ class _Kinds:
 
     def is_any(self, kinds: str) -> bool:
         """Whether the word is of at least one of the space-separated ``kinds``."""
-        return not set(self.kinds.split()).isdisjoint(kinds.split())
+        return not _kind_set(self.kinds).isdisjoint(_kind_set(kinds))
 
 
 @dataclass(frozen=True)

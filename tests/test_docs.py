@@ -1,0 +1,45 @@
+"""The documentation says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from chts_hf import METHODS, CHTsConfig, cli, methods
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_the_methods_page_has_the_table_that_the_command_prints(capsys):
+    assert cli.main(["methods"]) == 0
+    printed = capsys.readouterr().out.strip()
+    page = (DOCS / "methods.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- table: chts-hf methods -->\n(.*?)\n<!-- end of table -->", page, re.S)
+    assert shown is not None
+    assert shown[1] == printed, "paste the output of: chts-hf methods"
+    assert all(f"| `{name}` |" in printed for name in METHODS)
+
+
+def test_unknown_methods_are_refused_by_the_command(capsys):
+    assert cli.main(["methods", "chtz"]) == 2
+    assert "no method chtz; there are dense, static" in capsys.readouterr().err
+
+
+def test_the_example_of_a_new_method_runs_as_it_is_printed():
+    page = (DOCS / "methods.md").read_text(encoding="utf-8")
+    code = re.search(r"<!-- test: docs -->\n```python\n(.*?)```", page, re.S)
+    assert code is not None
+
+    registry = methods._METHODS
+    names: dict[str, object] = {}
+    try:
+        exec(code[1], names)
+        config = names["config"]
+        assert isinstance(config, CHTsConfig)
+        assert (config.regrowth, config.regrow_init) == ("random", "history")
+    finally:
+        registry.pop("set_history", None)
+    with pytest.raises(ValueError, match="set_history"):
+        CHTsConfig(method="set_history")

@@ -1,0 +1,250 @@
+"""Every ingredient of a method, changed alone, does what it says."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from transformers import SchedulerType, get_scheduler
+
+from chts_hf import METHODS, CHTsConfig, Sparsifier
+from chts_hf.topology import relative_importance
+from chts_hf.update import update_block
+from tests.builders import tiny_marian
+
+BATCH = {
+    "input_ids": torch.arange(3, 19).reshape(2, 8),
+    "labels": torch.arange(4, 20).reshape(2, 8),
+}
+
+
+def _setup(steps=40, model=None, **changes):
+    model = model if model is not None else tiny_marian()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    settings = {"sparsity": 0.8, "update_interval": 2, "rewarm_steps": 0} | changes
+    return model, optimizer, Sparsifier(model, optimizer, CHTsConfig(**settings), steps)
+
+
+def _train(model, optimizer, sparsifier, steps):
+    for _ in range(steps):
+        model(**BATCH).loss.backward()
+        optimizer.step()
+        sparsifier.step()
+        optimizer.zero_grad()
+
+
+def _links(sparsifier):
+    return {t.name: int(t.view(sparsifier.masks[t.parameter_name]).sum()) for t in sparsifier.targets}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_follows_its_schedule_exactly(method):
+    """After every step each layer has the links of the schedule, zeros are zero, at the end too."""
+    model, optimizer, sparsifier = _setup(method=method)
+    for step in range(1, 41):
+        _train(model, optimizer, sparsifier, 1)
+        for target in sparsifier.targets:
+            mask = target.view(sparsifier.masks[target.parameter_name])
+            at = step - step % 2  # the last update
+            at = min(at, sparsifier.plan.last_step)
+            sparsity = sparsifier.plan.sparsity(at, *_ends(sparsifier, target))
+            assert int(mask.sum()) == round((1 - sparsity) * mask.numel()), (step, target.name)
+            assert (target.view(target.weight)[~mask] == 0).all()
+    if method != "dense":
+        assert sparsifier.stats()["sparsity"] == pytest.approx(0.8, abs=2e-3)
+
+
+def _ends(sparsifier, target):
+    return sparsifier._initial[target.name], sparsifier._final[target.name]
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        # step: sparsity, by the formulas, of a run of 40 steps
+        ("chtss", {0: 0.5, 15: 0.8}),  # window 0.375 · 40 = 15
+        ("gmp", {0: 0.5, 10: 0.5 + 0.3 * (1 - (2 / 3) ** 3), 30: 0.8}),
+        ("granet", {0: 0.5, 20: 0.5 + 0.3 * (1 - (1 / 3) ** 3), 30: 0.8}),
+        ("mest", {0: 0.6, 14: 0.6, 16: 0.7, 28: 0.7, 30: 0.8}),
+    ],
+)
+def test_falling_densities(method, expected):
+    _, _, sparsifier = _setup(method=method)
+    target = sparsifier.targets[0]
+    for step, sparsity in expected.items():
+        actual = sparsifier.plan.sparsity(step, *_ends(sparsifier, target))
+        assert actual == pytest.approx(sparsity), step
+    assert sparsifier.stats()["sparsity"] == pytest.approx(expected[0], abs=2e-3)
+
+
+def test_the_fall_of_the_density_reaches_its_end_between_updates():
+    """A window that ends between two updates is finished by the next one, after t_end too."""
+    model, optimizer, sparsifier = _setup(
+        method="chtss", update_interval=7, t_end=0.2, decay_end=0.5
+    )
+    _train(model, optimizer, sparsifier, 40)
+    assert sparsifier.stats()["sparsity"] == pytest.approx(0.8, abs=2e-3)
+
+
+def test_the_same_flops_for_sigmoid_in_half_the_window_and_cubic_in_all_of_it():
+    steps = 10_000
+
+    def density_integral(method):
+        plan = _setup(steps=steps, method=method, update_interval=10)[2].plan
+        return sum(1 - plan.sparsity(step, 0.5, 0.9) for step in range(steps)) / steps
+
+    assert density_integral("chtss") == pytest.approx(density_integral("granet"), rel=2e-3)
+
+
+def test_pruning_removes_the_lowest_relative_importance():
+    model, optimizer, sparsifier = _setup(method="chtss", zeta=0.0)
+    _train(model, optimizer, sparsifier, 5)
+    old = {t.name: sparsifier.masks[t.name].clone() for t in sparsifier.targets}
+    model(**BATCH).loss.backward()
+    optimizer.step()
+    scores = {t.name: relative_importance(t.weight.detach()) for t in sparsifier.targets}
+    sparsifier.step()
+    for target in sparsifier.targets:
+        gone = old[target.name] & ~sparsifier.masks[target.name]
+        stayed = old[target.name] & sparsifier.masks[target.name]
+        assert gone.any()
+        assert scores[target.name][gone].max() <= scores[target.name][stayed].min()
+
+
+def test_erk_spreads_one_overall_sparsity():
+    _, _, sparsifier = _setup(method="set", distribution="erk")
+    links = _links(sparsifier)
+    weights = sum(t.weight.numel() for t in sparsifier.targets)
+    assert sum(links.values()) == pytest.approx(0.2 * weights, abs=len(links))
+    density = {t.kind: links[t.name] / t.weight.numel() for t in sparsifier.targets}
+    assert density["self_attn.q"] > density["ffn.up"]
+
+
+def test_overrides_per_layer():
+    _, _, sparsifier = _setup(
+        method="set", overrides={"fc1": {"sparsity": 0.5}, "decoder.*fc1": {"init": "bsw"}}
+    )
+    for target in sparsifier.targets:
+        sparsity = 0.5 if "fc1" in target.name else 0.8
+        assert _links(sparsifier)[target.name] == round((1 - sparsity) * target.weight.numel())
+
+
+def test_per_head_keeps_the_links_of_each_head():
+    model, optimizer, sparsifier = _setup(per_head=True, init="er", zeta=0.5)
+
+    def per_head():
+        return {
+            t.name: t.view(sparsifier.masks[t.name]).reshape(4, 4, 16).sum((1, 2)).tolist()
+            for t in sparsifier.targets
+            if t.role in ("q", "k", "v")
+        }
+
+    before, masks = per_head(), {n: m.clone() for n, m in sparsifier.masks.items()}
+    _train(model, optimizer, sparsifier, 8)
+    assert per_head() == before
+    assert any(not torch.equal(masks[n], m) for n, m in sparsifier.masks.items())
+    assert any(len(set(counts)) > 1 for counts in before.values()), "heads should differ"
+
+
+@pytest.mark.parametrize("percolation", [True, False])
+def test_percolation_takes_the_links_of_dead_neurons(percolation):
+    """A hidden unit whose incoming links are gone keeps its outgoing ones only without it."""
+    model, _, sparsifier = _setup(percolation=percolation, regrow_init="zero")
+    up, down = (t for t in sparsifier.targets if t.block == "model.encoder.layers.0" and "fc" in t.name)
+    assert sparsifier.masks[down.name][:, 5].any()
+    free = (~sparsifier.masks[up.name][0]).nonzero()[:, 0]
+    moved = int(sparsifier.masks[up.name][5].sum())
+    sparsifier.masks[up.name][5] = False
+    sparsifier.masks[up.name][0, free[:moved]] = True
+    layers = [sparsifier._layer_input(t, {}) for t in (up, down)]
+    pairs = [p for p in sparsifier._pairs if p.first is up] if percolation else []
+    results = update_block(layers, pairs, seed=0, update=1)
+    assert results[1].kept[:, 5].any() != percolation
+    for before, result in zip(layers, results, strict=True):
+        assert int(result.mask.sum()) == before.links
+
+
+def test_cht_layers_rest_when_what_was_removed_comes_back():
+    model, optimizer, sparsifier = _setup(method="cht", early_stop_overlap=0.01, t_end=1.0)
+    _train(model, optimizer, sparsifier, 10)
+    resting = sparsifier.state_dict()["resting"]
+    assert resting
+    before = {name: sparsifier.masks[name].clone() for name in resting}
+    _train(model, optimizer, sparsifier, 10)
+    assert all(torch.equal(before[name], sparsifier.masks[name]) for name in resting)
+
+
+def test_rescaled_initial_weights():
+    _, _, sparsifier = _setup(method="static", rescale_init=True)
+    for target in sparsifier.targets:
+        links = target.weight[sparsifier.masks[target.name]]
+        goal = math.sqrt(2 / (0.2 * target.shape[1]))
+        assert float(links.std()) == pytest.approx(goal, rel=0.01)
+
+
+@pytest.mark.parametrize("initial_sparsity", [0.0, 0.5])
+def test_fine_tuning_a_dense_model_starts_from_its_largest_weights(initial_sparsity):
+    model = tiny_marian()
+    dense = {name: p.detach().clone() for name, p in model.named_parameters()}
+    _, optimizer, sparsifier = _setup(
+        model=model, method="chtss", init="magnitude", initial_sparsity=initial_sparsity
+    )
+    for target in sparsifier.targets:
+        mask = sparsifier.masks[target.name]
+        weight = dense[target.name].abs()
+        assert int(mask.sum()) == round((1 - initial_sparsity) * mask.numel())
+        assert torch.equal(target.weight[mask], dense[target.name][mask])
+        if initial_sparsity:
+            assert weight[mask].min() >= weight[~mask].max()
+    _train(model, optimizer, sparsifier, 40)
+    assert sparsifier.stats()["sparsity"] == pytest.approx(0.8, abs=2e-3)
+
+
+def test_from_weights_goes_on_with_the_links_of_each_layer():
+    model, optimizer, sparsifier = _setup(overrides={"fc1": {"sparsity": 0.6}})
+    _train(model, optimizer, sparsifier, 40)
+    links = {t.name: int((t.weight != 0).sum()) for t in sparsifier.targets}
+    sparsifier.close()
+    again = _setup(model=model, init="from_weights", sparsity=0.99)[2]
+    assert _links(again) == links
+    _train(model, again._optimizer, again, 10)
+    assert again.updates == 5
+    assert _links(again) == links
+
+
+SCHEDULERS = [
+    kind
+    for kind in SchedulerType
+    if kind.value not in ("reduce_lr_on_plateau", "greedy", "warmup_stable_decay")
+]
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_rewarming_composes_with_every_schedule(kind):
+    """The scheduler's own rates are the same with and without; the step's rate is scaled."""
+    extra = {"cosine_with_min_lr": {"min_lr": 1e-3}, "cosine_warmup_with_min_lr": {"min_lr": 1e-3}}
+    options = {"scheduler_specific_kwargs": extra[kind.value]} if kind.value in extra else {}
+    rates = {}
+    for rewarm in (0, 4):
+        model = tiny_marian()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        scheduler = get_scheduler(
+            kind, optimizer, num_warmup_steps=3, num_training_steps=20, **options
+        )
+        config = CHTsConfig(sparsity=0.8, update_interval=6, rewarm_steps=rewarm)
+        sparsifier = Sparsifier(model, optimizer, config, total_steps=20)
+        used, shown = [], []
+        optimizer.register_step_pre_hook(
+            lambda o, *_, used=used: used.append(o.param_groups[0]["lr"])
+        )
+        for _ in range(20):
+            optimizer.step()
+            sparsifier.step()
+            scheduler.step()
+            shown.append(scheduler.get_last_lr()[0])
+        rates[rewarm] = used, shown
+    assert rates[0][1] == rates[4][1]
+    # Updates fall on steps 6 and 12; t_end is 15, so the third is never made.
+    factors = [1.0] * 6 + [0.25, 0.5, 0.75, 1, 1, 1] * 2 + [1.0] * 2
+    assert rates[4][0] == pytest.approx([a * b for a, b in zip(rates[0][0], factors, strict=True)])

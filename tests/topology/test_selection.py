@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chts_hf.topology.selection import highest, k_smallest, require_finite
+
+
+@pytest.mark.parametrize("k", [1, 100, 70_000, 199_999])
+def test_k_smallest_of_many_blocks(k: int) -> None:
+    keys = torch.rand(400_000, dtype=torch.float64)
+    cells = torch.arange(400_000) % 2 == 1
+    chosen = k_smallest(lambda block: keys[block], cells, k)
+    expected = keys.masked_fill(~cells, math.inf).topk(k, largest=False).indices.sort().values
+    assert torch.equal(chosen, expected)
+
+
+def test_k_smallest_takes_the_first_of_equal_keys() -> None:
+    keys = torch.zeros(200_000)
+    keys[:1000] = math.inf
+    every = torch.ones(200_000, dtype=torch.bool)
+    chosen = k_smallest(lambda block: keys[block], every, 50_000)
+    assert torch.equal(chosen, torch.arange(1000, 51_000))
+
+
+def test_k_smallest_with_infinite_and_meaningless_keys() -> None:
+    keys = torch.tensor([math.nan, 3.0, math.inf, math.inf, 1.0])
+    cells = torch.tensor([False, True, True, True, True])
+    assert k_smallest(lambda block: keys[block], cells, 3).tolist() == [1, 2, 4]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    scores=st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.5, 2.0]), min_size=1, max_size=30),
+    seed=st.integers(0, 1000),
+    share=st.floats(0, 1),
+)
+def test_highest_is_a_stable_sort(scores: list[float], seed: int, share: float) -> None:
+    values = torch.tensor(scores)
+    cells = torch.rand(len(scores), generator=torch.Generator().manual_seed(seed)) < 0.7
+    k = round(share * int(cells.sum()))
+    candidates = cells.nonzero().flatten().tolist()
+    best = sorted(candidates, key=lambda i: (-scores[i], i))[:k]
+    assert highest(values, cells, k).nonzero().flatten().tolist() == sorted(best)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_highest_in_other_precisions(dtype: torch.dtype) -> None:
+    scores = torch.tensor([[0.5, 3.0], [1.0, 2.0]], dtype=dtype)
+    every = torch.ones(2, 2, dtype=torch.bool)
+    assert highest(scores, every, 2).tolist() == [[False, True], [False, True]]
+    assert scores.tolist() == [[0.5, 3.0], [1.0, 2.0]]  # read, not reordered
+
+
+def test_require_finite_reads_the_named_cells_only() -> None:
+    scores = torch.tensor([1.0, math.nan])
+    require_finite(scores, torch.tensor([True, False]), "a link")
+    with pytest.raises(ValueError, match="there is nan at a link"):
+        require_finite(scores, torch.tensor([True, True]), "a link")
+    with pytest.raises(ValueError, match="scores have shape"):
+        require_finite(scores, torch.ones(3, dtype=torch.bool), "a link")
