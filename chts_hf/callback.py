@@ -14,6 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from chts_hf.checkpoint.mask_file import MASK_FILE, MaskFileError, load_masks, save_masks
 from chts_hf.config import CHTsConfig
+from chts_hf.optimizers import DEEPSPEED
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
 
 logger = logging.getLogger(__name__)
@@ -67,11 +68,7 @@ class CHTsCallback(TrainerCallback):
         optimizer: Any,
         **kwargs: Any,
     ) -> None:
-        if args.n_gpu > 1:
-            raise ValueError(
-                "the Trainer would use nn.DataParallel over several GPUs in one process, which "
-                "sparse training does not support; start it with torchrun or accelerate launch"
-            )
+        _refuse_unsupported_parallelism(args)
         _warn_of_scaled_loss(args, model)
         _refuse_second_callback(model, state)
         if state.global_step > 0 and not self.config.is_dense:
@@ -166,6 +163,22 @@ def _run_folder(args: TrainingArguments, state: TrainerState) -> Path:
     if args.output_dir is None:
         raise ValueError("TrainingArguments.output_dir is needed to keep the masks of checkpoints")
     return Path(args.output_dir)
+
+
+def _refuse_unsupported_parallelism(args: TrainingArguments) -> None:
+    """Refuse what would leave some copy of the weights without its mask."""
+    if args.n_gpu > 1:
+        raise ValueError(
+            "the Trainer would use nn.DataParallel over several GPUs in one process, which sparse "
+            "training does not support; start it with torchrun or accelerate launch"
+        )
+    if args.deepspeed:
+        raise ValueError(DEEPSPEED)
+    if args.fsdp:
+        raise ValueError(
+            "FSDP is not supported; use DistributedDataParallel (torchrun, or accelerate launch "
+            "without FSDP)"
+        )
 
 
 def _refuse_second_callback(model: nn.Module, state: TrainerState) -> None:

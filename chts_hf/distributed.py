@@ -72,3 +72,9 @@ def refuse_wrapped(model: nn.Module) -> None:
     name = type(model).__name__
     if name in _WRAPPERS:
         raise ValueError(f"the model is wrapped in {name}: {_WRAPPERS[name]}")
+    sharded = next((n for n, p in model.named_parameters() if type(p).__name__ == "DTensor"), None)
+    if sharded is not None:
+        raise ValueError(
+            f"{sharded} is a DTensor: FSDP2 and tensor parallelism are not supported; use "
+            "DistributedDataParallel (torchrun, or accelerate launch without FSDP)"
+        )

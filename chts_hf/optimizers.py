@@ -8,14 +8,24 @@ import torch
 from torch import Tensor, nn
 
 
+#: Why DeepSpeed is refused, and what to do.
+DEEPSPEED = (
+    "DeepSpeed is not supported: it trains its own copies of the weights, which masks do not reach; "
+    "use DistributedDataParallel (torchrun, or accelerate launch without DeepSpeed)"
+)
+
+
 def base_optimizer(optimizer: torch.optim.Optimizer | None) -> torch.optim.Optimizer | None:
     """The PyTorch optimizer inside the wrappers of accelerate.
 
     Raises:
         TypeError: there is none inside.
+        ValueError: it is DeepSpeed's, which trains copies of the weights that no mask reaches.
     """
     inner = optimizer
     while inner is not None and hasattr(inner, "optimizer"):
+        if type(inner).__name__.startswith("DeepSpeed"):
+            raise ValueError(DEEPSPEED)
         inner = inner.optimizer
     if inner is not None and not isinstance(inner, torch.optim.Optimizer):
         raise TypeError(f"expected a torch.optim.Optimizer, got {type(inner).__name__}")

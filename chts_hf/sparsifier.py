@@ -134,6 +134,7 @@ class Sparsifier:
         """
         if self._optimizer is not None and self.targets:
             if not self._stepped:
+                self._gradients.take()  # of a batch that the optimizer never saw
                 return
             self._stepped = False
         self.step_count += 1

@@ -166,6 +166,17 @@ def test_a_skipped_optimizer_step_does_not_count():
     assert sparsifier.step_count == 1
 
 
+def test_gradients_of_a_skipped_step_are_not_used():
+    """Infinities that made a gradient scaler skip the step must not reach the update."""
+    model, optimizer, sparsifier = _setup(method="rigl")
+    _train(model, optimizer, sparsifier)
+    (model(**BATCH).loss * math.inf).backward()
+    sparsifier.step()  # the scaler skipped optimizer.step()
+    optimizer.zero_grad()
+    _train(model, optimizer, sparsifier)
+    assert sparsifier.updates == 1
+
+
 def test_accelerate_loop():
     accelerator = Accelerator(cpu=True)
     model = tiny_marian()
@@ -245,6 +256,19 @@ def test_two_sparsifiers_on_one_model():
 def test_a_wrapped_model(wrap):
     with pytest.raises(ValueError, match=r"wrapped in (DataParallel|OptimizedModule)"):
         Sparsifier(wrap(tiny_marian()), None, _config(), 100)
+
+
+def test_sharded_parameters(tmp_path):
+    dist = torch.distributed
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        model = torch.distributed.fsdp.fully_shard(
+            tiny_marian(), mesh=dist.init_device_mesh("cpu", (1,))
+        )
+        with pytest.raises(ValueError, match="is a DTensor: FSDP2"):
+            Sparsifier(model, None, _config(), 100)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_weights_that_are_not_finite_stop_the_update():

@@ -89,6 +89,8 @@ def k_smallest(keys_of: Callable[[slice], Tensor], cells: Tensor, k: int) -> Ten
         if held >= 2 * k:
             best_indices, best_keys, bound = _prune(torch.cat(indices), torch.cat(keys), k)
             indices, keys, held = [best_indices], [best_keys], k
+    if held == k:
+        return torch.cat(indices)
     return _prune(torch.cat(indices), torch.cat(keys), k)[0]
 
 

@@ -34,7 +34,7 @@ class ModelArguments:
         None, "A model to fine-tune: a folder, or a name on the Hub; its tokenizer comes with it."
     )
     model_revision: str = _option("main", "Revision of that model on the Hub.")
-    architecture: str = _option("marian", "From scratch: marian, bart or t5.")
+    architecture: str = _option("marian", "From scratch: marian, bart, pegasus or t5.")
     d_model: int = _option(128, "From scratch: width of the model.")
     encoder_layers: int = _option(2, "From scratch: encoder layers.")
     decoder_layers: int = _option(2, "From scratch: decoder layers.")
@@ -43,7 +43,7 @@ class ModelArguments:
     dropout: float = _option(0.1, "From scratch: dropout.")
     attention_dropout: float = _option(0.0, "From scratch: dropout of attention weights.")
     activation: str = _option("relu", "From scratch: activation of the feed-forward layers.")
-    max_positions: int = _option(512, "From scratch: longest sequence of Marian and BART.")
+    max_positions: int = _option(512, "From scratch: longest sequence; T5 has no limit.")
     vocab_size: int = _option(4000, "From scratch: pieces of the (or each) trained vocabulary.")
     joint_vocabulary: bool = _option(
         True, "From scratch: one vocabulary for both languages, or (Marian only) one for each."

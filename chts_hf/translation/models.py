@@ -1,4 +1,4 @@
-"""Encoder-decoder models from scratch: Marian, BART and T5 configurations by size."""
+"""Encoder-decoder models from scratch: Marian, BART, Pegasus and T5 configurations by size."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from transformers import (
     BartConfig,
     GenerationConfig,
     MarianConfig,
+    PegasusConfig,
     PreTrainedConfig,
     PreTrainedModel,
     T5Config,
@@ -17,7 +18,7 @@ from transformers import (
 
 from chts_hf.translation.tokenizers import TokenizerPair
 
-ARCHITECTURES = ("marian", "bart", "t5")
+ARCHITECTURES = ("marian", "bart", "pegasus", "t5")
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,14 @@ def build_config(architecture: str, size: ModelSize, tokenizers: TokenizerPair) 
     """Make the configuration of a model that is to be trained from scratch.
 
     Marian and BART are the Transformer of Vaswani et al. (2017) with layer norms after the
-    residuals (Marian with sinusoidal, BART with learned positions); T5 has them before, and
-    relative positions. Weights of Marian and BART start from N(0, 1/d_model): then token
+    residuals (Marian with sinusoidal, BART with learned positions); Pegasus (sinusoidal positions)
+    and T5 (relative ones) have them before, which trains faster at these sizes and is what
+    OpenNMT's Transformer does. Weights of all but T5 start from N(0, 1/d_model): then token
     embeddings, multiplied by sqrt(d_model), have the scale of the positions added to them, and
     square projections have Glorot's. T5 keeps the initialisation it was published with.
 
     Args:
-        architecture: "marian", "bart" or "t5".
+        architecture: one of :data:`ARCHITECTURES`.
         size: the sizes.
         tokenizers: of both sides. Two vocabularies need "marian"; target embeddings are then tied
             to the output layer, and source embeddings stand alone.
@@ -134,6 +136,8 @@ def build_config(architecture: str, size: ModelSize, tokenizers: TokenizerPair) 
     }
     if architecture == "bart":
         return BartConfig(decoder_start_token_id=target.eos_token_id, **sizes, **ids)
+    if architecture == "pegasus":
+        return PegasusConfig(decoder_start_token_id=target.pad_token_id, **sizes, **ids)
     return MarianConfig(
         decoder_vocab_size=len(target),
         share_encoder_decoder_embeddings=tokenizers.joint,
@@ -154,7 +158,7 @@ def build_model(
     """Initialise a model; the same seed gives the same weights, and the global RNG is left alone.
 
     Args:
-        architecture: "marian", "bart" or "t5".
+        architecture: one of :data:`ARCHITECTURES`.
         size: the sizes.
         tokenizers: of both sides.
         seed: of the initial weights.

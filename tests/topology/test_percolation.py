@@ -118,9 +118,9 @@ def test_shapes_that_do_not_fit() -> None:
     for function in (percolate_sequential, active_neurons_sequential):
         with pytest.raises(ValueError, match="4 rows or columns .* 3 neurons; pass neuron_of"):
             function(ones, ones)
-    for function in (percolate_product, active_neurons_product):
+    for of_product in (percolate_product, active_neurons_product):
         with pytest.raises(ValueError, match="4 rows or columns .* 3 neurons; pass neuron_of"):
-            function(ones.T, ones)
+            of_product(ones.T, ones)
     with pytest.raises(ValueError, match="neuron_of has shape"):
         percolate_product(ones, ones, torch.tensor([0, 1]))
     with pytest.raises(ValueError, match="from 0 to 2"):

@@ -39,13 +39,13 @@ def test_exactly_so_many_new_links(shape: tuple[int, int], share: float, seed: i
 
 
 def test_regrow_soft_draws_by_score() -> None:
-    # High scores on links must not count; scores of zero or less are drawn only when nothing is left.
+    # A link's score must not count; scores of zero or less are drawn only when no other is left.
     scores = torch.tensor([[1.0, 100.0, 0.0], [3.0, 6.0, -5.0]])
     mask = torch.tensor([[False, True, False], [False, False, False]])
     generator = seeded()
     observed = Counter(
         frozenset(regrow_soft(scores, mask, 2, generator).flatten().nonzero()[:, 0].tolist())
-        for _ in range(2000)
+        for _ in range(1200)
     )
     absent = {0: 0, 1: 3, 2: 4}
     expected = {
@@ -54,7 +54,7 @@ def test_regrow_soft_draws_by_score() -> None:
     }
     assert_frequencies(observed, expected)
     with pytest.raises(AssertionError):  # as the choice of the highest would give
-        assert_frequencies(Counter({frozenset({3, 4}): 2000}), expected)
+        assert_frequencies(Counter({frozenset({3, 4}): 1200}), expected)
 
 
 def test_regrow_soft_beyond_the_positive_scores() -> None:
@@ -63,7 +63,7 @@ def test_regrow_soft_beyond_the_positive_scores() -> None:
     generator = seeded()
     observed = Counter(
         frozenset(regrow_soft(scores, mask, 2, generator).flatten().nonzero()[:, 0].tolist())
-        for _ in range(2000)
+        for _ in range(1200)
     )
     assert_frequencies(observed, {frozenset({0, other}): 1 / 4 for other in (1, 3, 4, 5)})
 
@@ -79,7 +79,7 @@ def test_regrow_random_is_uniform() -> None:
     generator = seeded()
     observed = Counter(
         frozenset(regrow_random(mask, 2, generator).flatten().nonzero()[:, 0].tolist())
-        for _ in range(2000)
+        for _ in range(1200)
     )
     assert_frequencies(observed, {frozenset(p): 1 / 3 for p in ((1, 2), (1, 3), (2, 3))})
 

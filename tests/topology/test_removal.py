@@ -105,13 +105,13 @@ def test_keep_soft_draws_by_the_power_of_the_score(delta: float) -> None:
         assert_frequencies(observed, wrong)
 
 
-def kept_sets(
-    scores: Tensor, mask: Tensor, n_keep: int, delta: float
-) -> Counter[frozenset[int]]:
+def kept_sets(scores: Tensor, mask: Tensor, n_keep: int, delta: float) -> Counter[frozenset[int]]:
     generator = seeded()
     return Counter(
-        frozenset(keep_soft(scores, mask, n_keep, delta, generator).flatten().nonzero()[:, 0].tolist())
-        for _ in range(2000)
+        frozenset(
+            keep_soft(scores, mask, n_keep, delta, generator).flatten().nonzero()[:, 0].tolist()
+        )
+        for _ in range(1200)
     )
 
 

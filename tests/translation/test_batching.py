@@ -80,7 +80,7 @@ def test_fewer_batches_than_processes() -> None:
 
 def test_length_is_that_of_the_longer_side() -> None:
     rows = {"input_ids": [[1, 2], [1]], "labels": [[1], [1, 2, 3]]}
-    assert pair_lengths(rows) == [2, 3]  # type: ignore[arg-type]
+    assert pair_lengths(rows) == [2, 3]
 
 
 def test_errors() -> None:

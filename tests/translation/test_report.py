@@ -27,12 +27,12 @@ RESULTS = {
 
 
 def test_parameters_are_counted_once_and_zeros_left_out() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4, bias=False))
-    model.append(model[1])
+    first, second = nn.Linear(3, 4), nn.Linear(4, 4, bias=False)
     with torch.no_grad():
-        model[0].weight.fill_(1.0)[0].zero_()
-        model[0].bias.zero_()
-        model[1].weight.fill_(2.0)
+        first.weight.fill_(1.0)[0].zero_()
+        first.bias.zero_()
+        second.weight.fill_(2.0)
+    model = nn.Sequential(first, second, second)
     counts = report.parameter_counts(model)
     assert counts == {"total_parameters": 12 + 4 + 16, "nonzero_parameters": 9 + 16}
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -45,11 +44,9 @@ def test_each_text_ends_in_one_end_token_even_when_cut() -> None:
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=30))
 def test_any_text_comes_back(text: str) -> None:
-    import unicodedata
-
     ids = TOKENIZER(text)["input_ids"]
     assert TOKENIZER.unk_token_id not in ids
-    decoded = TOKENIZER.decode(ids, skip_special_tokens=True)
+    decoded = str(TOKENIZER.decode(ids, skip_special_tokens=True))
     assert decoded.strip() == unicodedata.normalize("NFC", text).strip()
 
 
@@ -58,25 +55,13 @@ def test_special_tokens_in_a_text_are_text() -> None:
     ids = TOKENIZER(text)["input_ids"]
     assert ids.count(TOKENIZER.eos_token_id) == 1
     assert TOKENIZER.pad_token_id not in ids
-    assert TOKENIZER.decode(ids, skip_special_tokens=True).strip() == text
+    assert str(TOKENIZER.decode(ids, skip_special_tokens=True)).strip() == text
 
 
-def test_training_is_deterministic_over_processes() -> None:
-    script = (
-        "import sys, json; from chts_hf.translation.tokenizers import train_tokenizer\n"
-        "print(json.dumps(train_tokenizer(json.load(sys.stdin), 320).get_vocab(), sort_keys=True))"
-    )
-    import json
-
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        input=json.dumps(ENGLISH + GERMAN),
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PYTHONPATH": ":".join(sys.path), "RAYON_NUM_THREADS": "3", "PYTHONHASHSEED": "7"},
-    )
-    assert json.loads(done.stdout) == TOKENIZER.get_vocab()
+def test_training_is_deterministic() -> None:
+    # Hash maps of the trainer are seeded anew each time; ties must not follow their order.
+    for _ in range(5):
+        assert train_tokenizer(ENGLISH + GERMAN, 320).get_vocab() == TOKENIZER.get_vocab()
 
 
 @pytest.mark.parametrize("joint", [True, False])

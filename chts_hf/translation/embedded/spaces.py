@@ -30,7 +30,7 @@ def options(items: Sequence[T]) -> Space[T]:
 
 
 def product(build: Callable[..., T], *spaces: Space[Any]) -> Space[T]:
-    """Return the space of ``build(a, b, …)`` for every a, b, … of the spaces, drawn on their own."""
+    """Return the space of ``build(a, b, …)`` for every a, b, … of the spaces, each drawn alone."""
     return Space(
         prod([space.size for space in spaces]),
         lambda rng: build(*[space.draw(rng) for space in spaces]),

@@ -22,7 +22,7 @@ _TABLES = {
         cry cries cried        | weinen weint geweint            | person
         give gives gave up     | geben gibt gegeben auf          | person
         go goes went out       | gehen geht gegangen aus         | person        | | ist
-        get gets got up        | stehen steht gestanden auf      | person animal | | ist
+        get gets got up        | stehen steht gestanden auf      | person pet farm | | ist
         come comes came back   | kommen kommt gekommen zurück    | person animal | | ist
         wake wakes woke up     | wachen wacht gewacht auf        | person animal \
             | | ist uncontrolled

@@ -1,0 +1,73 @@
+#!/usr/bin/env python
+"""Make a trained dense translator sparse: CHTss against pruning it at once.
+
+    python recipes/finetune.py configs/demo.yaml
+    python recipes/finetune.py configs/demo.yaml --max_steps 500
+
+Trains a dense model with the configuration, then fine-tunes it twice to the sparsity asked for,
+with the same steps and learning rates: by CHTss, which starts from all links and lets the density
+fall, and by keeping the largest weights at once and training those (one-shot magnitude pruning, then
+`static`). Prints and writes the three BLEUs. Options are those of recipes/translation.py and hold
+for all three runs, `--finetune_steps` and `--finetune_noam_factor` for the two later ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import translation
+
+#: Run → the fields of CHTsConfig that make it.
+FINE_TUNING: dict[str, dict[str, Any]] = {
+    "chtss": {"method": "chtss", "init": "magnitude", "initial_sparsity": 0.0},
+    "one-shot": {"method": "static", "init": "magnitude"},
+}
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    """Run the three and report.
+
+    Returns:
+        Run → BLEU on the test set.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--output_dir", type=Path, default=Path("output/finetune"))
+    parser.add_argument("--finetune_steps", type=int, default=1000)
+    parser.add_argument("--finetune_noam_factor", type=float, default=0.5)
+    options, rest = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
+
+    dense = options.output_dir / "dense"
+    results = {"dense": _run([*rest, "--chts.method", "dense"], dense)}
+    for name, fields in FINE_TUNING.items():
+        words = [*rest, "--model_name_or_path", str(dense), "--max_steps", options.finetune_steps]
+        words += ["--noam_factor", options.finetune_noam_factor]
+        for field, value in fields.items():
+            words += [f"--chts.{field}", value]
+        results[name] = _run([str(word) for word in words], options.output_dir / name)
+
+    print(f"{'':<12}{'BLEU':>8}{'chrF':>8}{'sparsity':>10}{'validation loss':>18}")
+    for name, run in results.items():
+        print(
+            f"{name:<12}{run['predict_bleu']:>8.2f}{run['predict_chrf']:>8.2f}"
+            f"{run['sparsity']:>10.4f}{run['eval_loss']:>18.4f}"
+        )
+    path = options.output_dir / "finetune.json"
+    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"written to {path}")
+    return {name: run["predict_bleu"] for name, run in results.items()}
+
+
+def _run(words: Sequence[str], folder: Path) -> dict[str, Any]:
+    if (folder / "all_results.json").is_file():
+        print(f"{folder} holds a finished run; using it")
+        return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
+    return translation.main([*words, "--output_dir", str(folder)])
+
+
+if __name__ == "__main__":
+    main()
