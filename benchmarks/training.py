@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from transformers import MarianConfig, MarianMTModel
 
 from chts_hf import CHTsConfig, Sparsifier
+from chts_hf.machine import machine_kind
 from chts_hf.topology import ch_scores, initial_mask
 
 INTERVAL = 100  # steps between two updates that the share of the updates is stated for
@@ -224,15 +225,9 @@ def measure_layer(shape: tuple[int, int], repeats: int) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        processor = names[0] if names else processor
     return {
-        "processor": processor,
-        "cores": os.cpu_count(),
+        "kind": machine_kind(),
+        "device": "cpu",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

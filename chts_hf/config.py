@@ -67,7 +67,8 @@ class CHTsConfig:
             non-zero weights that the model comes with; their number per layer is kept).
         init_options: options of that kind, such as ``{"r": 0.25}``.
         distribution: (method) how the sparsity is spread over the layers: "uniform" or "erk".
-        rescale_init: multiply each layer so that its links have ``std = sqrt(2 / (density · fan_in))``.
+        rescale_init: multiply each layer so that its links have
+            ``std = sqrt(2 / (density · fan_in))``.
         removal: (method) the score of a link: "magnitude" ``|W|``, "relative_importance", "mest"
             ``|W| + 0.01 |gradient|`` (Yuan et al. 2021), or "none".
         removal_choice: (method) "hard" keeps the highest scores; "soft" draws what is kept with
@@ -207,7 +208,9 @@ class CHTsConfig:
         # Every JSON document is a YAML document, so one parser reads both.
         values = yaml.safe_load(text)
         if not isinstance(values, dict):
-            raise ValueError(f"{path}: expected a mapping of CHTsConfig fields, found {values!r:.80}")
+            raise ValueError(
+                f"{path}: expected a mapping of CHTsConfig fields, found {values!r:.80}"
+            )
         return cls.from_dict(values)
 
     def to_file(self, path: str | Path) -> None:
@@ -249,7 +252,13 @@ class CHTsConfig:
                 raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
 
     def _check_range(
-        self, name: str, low: float, high: float, *, open_start: bool = False, open_end: bool = False
+        self,
+        name: str,
+        low: float,
+        high: float,
+        *,
+        open_start: bool = False,
+        open_end: bool = False,
     ) -> None:
         value = getattr(self, name)
         inside = (
@@ -294,7 +303,7 @@ class CHTsConfig:
         if decays and self.initial_sparsity is not None and self.initial_sparsity > self.sparsity:
             raise ValueError(
                 f"initial_sparsity={self.initial_sparsity} is above sparsity={self.sparsity}; "
-                f'the density_schedule {self.density_schedule!r} only removes links'
+                f"the density_schedule {self.density_schedule!r} only removes links"
             )
         if self.rewarm_steps > self.update_interval:
             raise ValueError(
@@ -304,14 +313,18 @@ class CHTsConfig:
         for pattern, values in self.overrides.items():
             for name in values:
                 if name not in OVERRIDABLE:
-                    raise ValueError(f"overrides[{pattern!r}]: " + _unknown("field", name, OVERRIDABLE))
+                    raise ValueError(
+                        f"overrides[{pattern!r}]: " + _unknown("field", name, OVERRIDABLE)
+                    )
             try:
                 self.for_layer(pattern, exact=True)
             except ValueError as error:
                 raise ValueError(f"overrides[{pattern!r}]: {error}") from None
 
 
-def _unknown(what: str, value: object, allowed: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:
+def _unknown(
+    what: str, value: object, allowed: Mapping[str, Any] | list[str] | tuple[str, ...]
+) -> str:
     close = get_close_matches(str(value), list(allowed), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"unknown {what} {value!r}: choose one of {', '.join(allowed)}{hint}"

@@ -51,7 +51,9 @@ _PLAIN: dict[str, Any] = {
 }
 
 
-def register_method(name: str, *, summary: str = "", source: str = "", **ingredients: Any) -> Method:
+def register_method(
+    name: str, *, summary: str = "", source: str = "", **ingredients: Any
+) -> Method:
     """Make ``CHTsConfig(method=name)`` mean this set of ingredients.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the engine does with an optimizer: find it, and clear its state where links ended or began."""
+"""What the engine does with an optimizer: find it, and clear its state where links changed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-
 #: Why DeepSpeed is refused, and what to do.
 DEEPSPEED = (
-    "DeepSpeed is not supported: it trains its own copies of the weights, which masks do not reach; "
-    "use DistributedDataParallel (torchrun, or accelerate launch without DeepSpeed)"
+    "DeepSpeed is not supported: it trains its own copies of the weights, which masks do not "
+    "reach; use DistributedDataParallel (torchrun, or accelerate launch without DeepSpeed)"
 )
 
 

@@ -52,7 +52,9 @@ class Plan:
         """The last step at which an update can happen."""
         interval = self.config.update_interval
         # The density must reach its end even where that falls between two updates.
-        return max(self.replace_end, min(self.total_steps, -(-self.decay_end // interval) * interval))
+        return max(
+            self.replace_end, min(self.total_steps, -(-self.decay_end // interval) * interval)
+        )
 
     def is_update(self, step: int) -> bool:
         """Whether the topology changes right after optimizer step ``step`` (counted from 1)."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import time
 import weakref
-import zlib
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,12 +13,18 @@ from torch import Tensor, nn
 from chts_hf import distributed, topology
 from chts_hf.config import CHTsConfig
 from chts_hf.gradients import GradientMasks
+from chts_hf.initialise import (
+    initial_mask,
+    layer_sparsities,
+    rescale,
+    sparsities_from_weights,
+)
 from chts_hf.lr import LearningRateFactor
 from chts_hf.optimizers import base_optimizer, keep_state
 from chts_hf.plan import Plan
-from chts_hf.seeding import generator_for
+from chts_hf.state import check_state, fingerprint
 from chts_hf.stats import network_stats
-from chts_hf.targets import Pair, Target, find_pairs, find_targets
+from chts_hf.targets import Pair, Target, blocks_of, find_pairs, find_targets
 from chts_hf.update import LayerInput, update_block
 
 # Models that have a sparsifier, so that a second one is refused instead of fighting the first.
@@ -33,8 +37,8 @@ class Sparsifier:
     """Trains the projections of a model sparsely, in any PyTorch loop.
 
     From its creation until :meth:`close` it holds, at every moment anyone can look:
-    ``weight[~mask] == 0``, gradients and per-weight optimizer states are 0 there, and each layer has
-    exactly the number of links that its schedule asks for, ``round((1 - s) · out · in)``.
+    ``weight[~mask] == 0``, gradients and per-weight optimizer states are 0 there, and each layer
+    has exactly the number of links that its schedule asks for, ``round((1 - s) · out · in)``.
 
     Memory beside the model's: one byte per sparsified weight for the masks, one to know which
     links ever were (ITOP rate), and with ``regrow_init="history"`` one value per weight. Methods
@@ -91,7 +95,7 @@ class Sparsifier:
         self._parameters = {t.parameter_name: t.weight for t in self.targets}
         self._layer_config = {t.name: config.for_layer(t.name) for t in self.targets}
         self._pairs = find_pairs(self.targets)
-        self._blocks = _blocks(self.targets, self._pairs)
+        self._blocks = blocks_of(self.targets, self._pairs)
         self._history: dict[str, Tensor] = {}
         self._ever: dict[str, Tensor] = {}
         self._resting: set[str] = set()
@@ -100,7 +104,7 @@ class Sparsifier:
         self._stepped = False
         self.owner: object | None = None  # the training run, where a callback made this
         self._stats: dict[str, Any] | None = None
-        self._initial, self._final = self._layer_sparsities()
+        self._initial, self._final = layer_sparsities(self.targets, config)
         self._gradients = GradientMasks(self._parameters, self.masks)
         for name, weight in self._parameters.items():
             self.masks[name] = torch.zeros_like(weight, dtype=torch.bool)
@@ -148,7 +152,7 @@ class Sparsifier:
         self._announce_gradient()
 
     def close(self) -> None:
-        """Let go of model and optimizer. Masks and statistics stay readable; zeros stay as they are."""
+        """Let go of model and optimizer; masks and statistics stay readable, zeros stay zero."""
         self._gradients.remove()
         for handle in self._handles:
             handle.remove()
@@ -165,9 +169,9 @@ class Sparsifier:
         """What the network is now.
 
         Returns:
-            ``links``, ``weights``, ``sparsity`` of the sparsified weights; ``by_kind``: the same for
-            each kind of projection; ``itop_rate``: the fraction of weights that ever were a link
-            (Liu et al. 2021); ``anp``: the fraction of neurons with links on both sides;
+            ``links``, ``weights``, ``sparsity`` of the sparsified weights; ``by_kind``: the same
+            for each kind of projection; ``itop_rate``: the fraction of weights that ever were a
+            link (Liu et al. 2021); ``anp``: the fraction of neurons with links on both sides;
             ``updates``; ``topology_runtime`` in seconds.
         """
         if self._stats is None:  # masks change at updates only
@@ -184,7 +188,7 @@ class Sparsifier:
             the weights it belongs to; plain numbers beside them.
         """
         return {
-            "weights": {name: _fingerprint(weight) for name, weight in self._parameters.items()},
+            "weights": {name: fingerprint(weight) for name, weight in self._parameters.items()},
             "masks": {name: mask.clone() for name, mask in self.masks.items()},
             "ever": {name: ever.clone() for name, ever in self._ever.items()},
             "history": {name: values.clone() for name, values in self._history.items()},
@@ -204,7 +208,7 @@ class Sparsifier:
         Raises:
             ValueError: the state is of other layers, shapes or weights.
         """
-        _check_state(state, self._parameters)
+        check_state(state, self._parameters)
         for name, mask in state["masks"].items():
             self.masks[name].copy_(mask)
             self._ever[name].copy_(state["ever"][name])
@@ -222,64 +226,22 @@ class Sparsifier:
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _layer_sparsities(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Each layer's sparsity at the start and at the end of the density schedule."""
-        if self.config.density_schedule == "constant":
-            final = self._distribute("sparsity")
-            return final, final
-        return self._distribute("initial_sparsity"), self._distribute("sparsity")
-
-    def _distribute(self, field: str) -> dict[str, float]:
-        overall = getattr(self.config, field)
-        values = [getattr(self._layer_config[t.name], field) for t in self.targets]
-        if self.config.distribution == "erk":
-            densities = topology.erk_densities([t.shape for t in self.targets], overall)
-            values = [
-                1 - density if value == overall else value
-                for value, density in zip(values, densities, strict=True)
-            ]
-        return {t.name: value for t, value in zip(self.targets, values, strict=True)}
-
     @torch.no_grad()
     def _set_initial_masks(self) -> None:
         for target in self.targets:
-            mask = self._initial_mask(target)
+            config = self._layer_config[target.name]
+            ends = self._initial[target.name], self._final[target.name]
+            mask = initial_mask(target, config, *ends)
+            if config.init == "from_weights":
+                ends = sparsities_from_weights(mask, config, ends[1])
+                self._initial[target.name], self._final[target.name] = ends
             target.view(self.masks[target.parameter_name]).copy_(mask)
             if self.config.rescale_init:
-                _rescale(target, mask)
+                rescale(target, mask)
         self._enforce()
         for name, weight in self._parameters.items():
             self._ever[name].copy_(self.masks[name])
             keep_state(self._optimizer, weight, self.masks[name])
-
-    def _initial_mask(self, target: Target) -> Tensor:
-        config = self._layer_config[target.name]
-        weight = target.view(target.weight.detach())
-        if config.init == "from_weights":
-            mask = weight != 0
-            sparsity = 1 - int(mask.sum()) / mask.numel()
-            self._initial[target.name] = sparsity
-            self._final[target.name] = (
-                sparsity
-                if config.density_schedule == "constant"
-                else max(sparsity, self._final[target.name])
-            )
-            return mask
-        sparsity = self._initial[target.name]
-        if topology.link_count(weight.numel(), self._final[target.name]) == 0:
-            raise ValueError(
-                f"sparsity={self._final[target.name]} would remove every link of {target.name} "
-                f"{tuple(weight.shape)}; choose a lower sparsity, or keep this layer dense with "
-                f"exclude=[{target.name.removesuffix('.weight')!r}]"
-            )
-        if config.init == "full" or sparsity == 0:
-            return torch.ones_like(weight, dtype=torch.bool)
-        options = dict(config.init_options)
-        if config.init in ("magnitude", "relative_importance"):
-            options["weight"] = weight
-        generator = generator_for(self.config.seed, 0, target.name)
-        mask = topology.initial_mask(target.shape, sparsity, config.init, generator, **options)
-        return mask.to(weight.device)
 
     def _enforce(self) -> None:
         weights = [parameter.data for parameter in self._parameters.values()]
@@ -378,54 +340,3 @@ def attached_sparsifier(model: nn.Module) -> Sparsifier | None:
     """The sparsifier that holds this model now, if one does."""
     reference = _ATTACHED.get(model)
     return reference() if reference is not None else None
-
-
-def _blocks(targets: list[Target], pairs: list[Pair]) -> list[tuple[list[Target], list[Pair]]]:
-    """Groups of targets that pairs tie together, each updated on its own."""
-    group = {target.name: {target.name} for target in targets}
-    for pair in pairs:
-        merged = group[pair.first.name] | group[pair.second.name]
-        for name in merged:
-            group[name] = merged
-    blocks: dict[int, tuple[list[Target], list[Pair]]] = {}
-    for target in targets:
-        blocks.setdefault(id(group[target.name]), ([], []))[0].append(target)
-    for pair in pairs:
-        blocks[id(group[pair.first.name])][1].append(pair)
-    return list(blocks.values())
-
-
-def _rescale(target: Target, mask: Tensor) -> None:
-    weight = target.view(target.weight.data)
-    goal = (2 * mask.numel() / (int(mask.sum()) * mask.shape[1])) ** 0.5
-    weight.mul_(goal / weight[mask].std().clamp_min(1e-12))
-
-
-def _check_state(state: dict[str, Any], parameters: dict[str, nn.Parameter]) -> None:
-    missing = sorted(parameters.keys() - state["masks"].keys())
-    extra: Iterable[str] = sorted(state["masks"].keys() - parameters.keys())
-    if missing or extra:
-        raise ValueError(
-            f"the masks are of another model or configuration: missing {missing[:3]}, "
-            f"unexpected {list(extra)[:3]}"
-        )
-    for name, mask in state["masks"].items():
-        if mask.shape != parameters[name].shape:
-            raise ValueError(
-                f"the mask of {name} has shape {tuple(mask.shape)}, the weight "
-                f"{tuple(parameters[name].shape)}: the masks are of another model"
-            )
-        dtype, value = state["weights"][name]
-        mine = _fingerprint(parameters[name])
-        if mine[0] == dtype and mine[1] != value:
-            raise ValueError(
-                f"the masks were saved with other weights of {name} than the model has now; load "
-                "the weights of the same checkpoint, and make the sparsifier with "
-                "Sparsifier(..., state=state), which leaves them as they are"
-            )
-
-
-def _fingerprint(weight: Tensor) -> tuple[str, int]:
-    """The dtype and the CRC-32 of a weight's bytes; a fingerprint holds within one dtype."""
-    data = weight.detach().cpu().contiguous().view(torch.uint8).numpy()
-    return str(weight.dtype), zlib.crc32(data)

@@ -297,3 +297,18 @@ def _pair(first: Target, second: Target, relation: str) -> Pair | None:
     index = torch.arange(members)
     head, within = index // width, index % width
     return Pair(first, second, relation, neuron_of=(head // group) * width + within)
+
+
+def blocks_of(targets: list[Target], pairs: list[Pair]) -> list[tuple[list[Target], list[Pair]]]:
+    """Groups of targets that pairs tie together, each updated on its own."""
+    group = {target.name: {target.name} for target in targets}
+    for pair in pairs:
+        merged = group[pair.first.name] | group[pair.second.name]
+        for name in merged:
+            group[name] = merged
+    blocks: dict[int, tuple[list[Target], list[Pair]]] = {}
+    for target in targets:
+        blocks.setdefault(id(group[target.name]), ([], []))[0].append(target)
+    for pair in pairs:
+        blocks[id(group[pair.first.name])][1].append(pair)
+    return list(blocks.values())

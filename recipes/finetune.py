@@ -6,7 +6,7 @@
 
 Trains a dense model with the configuration, then fine-tunes it twice to the sparsity asked for,
 with the same steps and learning rates: by CHTss, which starts from all links and lets the density
-fall, and by keeping the largest weights at once and training those (one-shot magnitude pruning, then
+fall, and by keeping the largest weights at once and training those (one-shot pruning, then
 `static`). Prints and writes the three BLEUs. Options are those of recipes/translation.py and hold
 for all three runs, `--finetune_steps` and `--finetune_noam_factor` for the two later ones.
 """

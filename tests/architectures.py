@@ -302,9 +302,7 @@ ARCHITECTURES = {
         ("prophetnet.decoder.layers.0.self_attn.relative_pos_embeddings", "lm_head"),
         8,
     ),
-    "T5Gemma": Architecture(
-        _t5_gemma, SEQ2SEQ | GATED_FFN, ("lm_head.out_proj",), 12, grouped=6
-    ),
+    "T5Gemma": Architecture(_t5_gemma, SEQ2SEQ | GATED_FFN, ("lm_head.out_proj",), 12, grouped=6),
     "SeamlessM4T text": Architecture(_seamless, SEQ2SEQ | PLAIN_FFN, ("lm_head",), 8),
     "BERT + GPT-2": Architecture(
         _bert_gpt2, SEQ2SEQ | PLAIN_FFN, ("encoder.pooler.dense", "decoder.lm_head"), 8

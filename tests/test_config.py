@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -65,7 +66,7 @@ def test_dense_ignores_the_sparsity_of_a_sweep():
     ],
 )
 def test_bad_values_are_named(fields, words):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(words[0])) as error:
         CHTsConfig(**fields)
     for word in words:
         assert word in str(error.value)

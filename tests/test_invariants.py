@@ -128,9 +128,7 @@ def test_dense_is_bit_identical_to_no_callback(tmp_path):
     plain.train()
     dense = tiny_trainer(tmp_path / "b", [CHTsCallback(CHTsConfig(method="dense"))])
     dense.train()
-    for (name, a), b in zip(
-        plain.model.named_parameters(), dense.model.parameters(), strict=True
-    ):
+    for (name, a), b in zip(plain.model.named_parameters(), dense.model.parameters(), strict=True):
         assert torch.equal(a, b), name
 
 

@@ -1,7 +1,7 @@
 """The file beside a training checkpoint's weights that holds the sparsifier's state.
 
-A safetensors file: ``mask/NAME`` and ``ever/NAME`` as packed bits, ``history/NAME`` as the values of
-the weights that once were links and are none now, and a JSON header with shapes, checksums, the
+A safetensors file: ``mask/NAME`` and ``ever/NAME`` as packed bits, ``history/NAME`` as the values
+of the weights that once were links and are none now, and a JSON header with shapes, checksums, the
 configuration and the counters. Nothing in it is pickled.
 """
 
@@ -89,7 +89,8 @@ def load_masks(folder: str | Path) -> tuple[dict[str, Any], CHTsConfig]:
     if not path.is_file():
         raise MaskFileError(
             f"{path} is missing, so the masks of this checkpoint are lost and an exact resume is "
-            'not possible. To go on from its weights alone, start a new run with init="from_weights"'
+            "not possible. To go on from its weights alone, start a new run with "
+            'init="from_weights"'
         )
     try:
         with safe_open(path, framework="pt") as file:

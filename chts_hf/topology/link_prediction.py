@@ -74,7 +74,8 @@ def ch_scores(mask: Tensor, predictor: str = "CH2-L3n") -> Tensor:
 
     Returns:
         Scores of the mask's shape on its device, not negative, 0 at links and where no path of
-        length three leads; float32 for node-based, float64 for path-based predictors.
+        length three leads; float32 for node-based, float64 for path-based predictors. (Where a
+        GPU is allowed TF32, node-based scores have its three digits; counts stay exact.)
 
     Raises:
         ValueError: If the predictor is unknown or the mask is not a bool matrix.

@@ -35,7 +35,7 @@ def regrow_soft(
     _check_count(mask, n)
     absent = ~mask
     positive = absent & (scores > 0)
-    new = torch.zeros_like(mask)
+    new = torch.zeros(mask.shape, dtype=torch.bool, device=mask.device)
     new.view(-1)[draw_by_weight(scores, positive, absent ^ positive, n, generator)] = True
     return new
 

@@ -107,7 +107,7 @@ def keep_soft(
     log_weights = on_links.log_().mul_(delta / (1 - delta))
     # 0 * -inf would be nan: a link of score zero has weight zero, whatever the power.
     log_weights[zero] = -float("inf")
-    kept = torch.zeros_like(mask)
+    kept = torch.zeros(mask.shape, dtype=torch.bool, device=mask.device)
     kept.view(-1)[links[sample_log_weights(log_weights, n_keep, generator)]] = True
     return kept
 

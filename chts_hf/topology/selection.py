@@ -134,7 +134,7 @@ def highest(scores: Tensor, cells: Tensor, k: int) -> Tensor:
         threshold, those with the lowest flat index are taken, so the answer is the same on every
         device.
     """
-    chosen = torch.zeros_like(cells)
+    chosen = torch.zeros(cells.shape, dtype=torch.bool, device=cells.device)
     if k == 0:
         return chosen
     n = int(torch.count_nonzero(cells))

@@ -96,6 +96,15 @@ def test_soft_regrowth_of_a_layer_prefers_high_scores_and_is_no_top_k() -> None:
     assert not torch.equal(soft, regrow_soft(scores, mask, n, seeded(2)))
 
 
+def test_layers_that_are_stored_transposed() -> None:
+    scores, mask = torch.rand(20, 30), torch.rand(20, 30) < 0.5
+    s, m = scores.T.contiguous().T, mask.T.contiguous().T
+    assert torch.equal(regrow_hard(s, m, 70), regrow_hard(scores, mask, 70))
+    assert torch.equal(regrow_soft(s, m, 70, seeded()), regrow_soft(scores, mask, 70, seeded()))
+    for n in (5, 70, int((~mask).sum())):
+        assert torch.equal(regrow_random(m, n, seeded()), regrow_random(mask, n, seeded()))
+
+
 def test_scores_of_links_are_not_read() -> None:
     scores = torch.tensor([[math.nan, 1.0]])
     mask = torch.tensor([[True, False]])

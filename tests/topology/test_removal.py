@@ -135,6 +135,14 @@ def test_links_of_score_zero_stay_last(delta: float) -> None:
         assert int(keep_soft(scores, mask, 3, delta, seeded(seed)).sum()) == 3
 
 
+def test_layers_that_are_stored_transposed() -> None:
+    scores, mask = torch.rand(20, 30), torch.rand(20, 30) < 0.5
+    kept = keep_hard(scores.T.contiguous().T, mask.T.contiguous().T, 70)
+    assert torch.equal(kept, keep_hard(scores, mask, 70))
+    kept = keep_soft(scores.T.contiguous().T, mask.T.contiguous().T, 70, 0.6, seeded())
+    assert torch.equal(kept, keep_soft(scores, mask, 70, 0.6, seeded()))
+
+
 def test_keep_soft_is_reproducible_and_random() -> None:
     scores, mask = torch.rand(30, 30), torch.rand(30, 30) < 0.5
     first = keep_soft(scores, mask, 50, 0.5, seeded(1))

@@ -64,7 +64,7 @@ def test_same_seed_same_weights_and_the_global_generator_is_left_alone() -> None
 
 @pytest.mark.parametrize(
     ("architecture", "tokenizers"),
-    [("marian", JOINT), ("marian", APART), ("bart", JOINT), ("t5", JOINT)],
+    [("marian", JOINT), ("marian", APART), ("bart", JOINT), ("pegasus", JOINT), ("t5", JOINT)],
 )
 def test_generation_and_saving(
     tmp_path: Path, architecture: str, tokenizers: TokenizerPair
@@ -74,15 +74,24 @@ def test_generation_and_saving(
     ids = torch.tensor([tokenizers.source("the cat 7")["input_ids"]])
     assert model.get_output_embeddings().weight.shape[0] == len(target)
     output = model.generate(input_ids=ids, num_beams=3)
-    # Not cut at transformers' 20, and nothing that no sentence holds.
-    assert output.shape[1] == 33
+    assert output.shape[1] == 33  # not cut at transformers' 20
     assert output[0, 0] == model.config.decoder_start_token_id
-    never = {target.pad_token_id, target.bos_token_id, target.unk_token_id}
-    assert not never & set(output[0, 1:].tolist())
     model.save_pretrained(tmp_path)
     again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
     assert again.generation_config.max_length == 33
     assert torch.equal(again.generate(input_ids=ids, num_beams=3), output)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_what_no_sentence_holds_is_never_generated(num_beams: int) -> None:
+    model = build_model("marian", SMALL, JOINT, max_length=20).eval()
+    target = JOINT.target
+    never = [target.pad_token_id, target.bos_token_id, target.unk_token_id]
+    with torch.no_grad():
+        model.final_logits_bias[:, never] = 50.0  # as high as it gets
+    output = model.generate(input_ids=torch.tensor([[7, 8, 1]]), num_beams=num_beams)
+    assert output.shape[1] == 20
+    assert not set(never) & set(output[0, 1:].tolist())
 
 
 def test_embeddings_are_tied_as_the_vocabularies_are() -> None:
@@ -105,7 +114,7 @@ def test_gated_t5() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match="architecture is 'rnn'; it must be one of"):
         build_config("rnn", SMALL, JOINT)
-    for architecture in ("bart", "t5"):
+    for architecture in ("bart", "pegasus", "t5"):
         with pytest.raises(ValueError, match=f"'{architecture}' has one embedding.*'marian'"):
             build_config(architecture, SMALL, APART)
     deep = ModelSize(encoder_layers=1, decoder_layers=2)

@@ -1,0 +1,93 @@
+"""The first masks of a model's layers, and how sparse each of them is to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from chts_hf import topology
+from chts_hf.config import CHTsConfig
+from chts_hf.seeding import generator_for
+from chts_hf.targets import Target
+
+
+def layer_sparsities(
+    targets: Sequence[Target], config: CHTsConfig
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Each layer's sparsity at the start and at the end of the density schedule.
+
+    Args:
+        targets: the layers.
+        config: the run's configuration, with its distribution and overrides.
+
+    Returns:
+        Two dictionaries, target name → sparsity.
+    """
+    final = _distribute(targets, config, "sparsity")
+    if config.density_schedule == "constant":
+        return dict(final), final
+    return _distribute(targets, config, "initial_sparsity"), final
+
+
+def _distribute(targets: Sequence[Target], config: CHTsConfig, field: str) -> dict[str, float]:
+    overall = getattr(config, field)
+    values = [getattr(config.for_layer(target.name), field) for target in targets]
+    if config.distribution == "erk":
+        densities = topology.erk_densities([target.shape for target in targets], overall)
+        values = [
+            1 - density if value == overall else value  # an override wins
+            for value, density in zip(values, densities, strict=True)
+        ]
+    return {target.name: value for target, value in zip(targets, values, strict=True)}
+
+
+def initial_mask(target: Target, config: CHTsConfig, initial: float, final: float) -> Tensor:
+    """One layer's first mask, of shape (out, in) on the weight's device.
+
+    Args:
+        target: the layer.
+        config: its own configuration, overrides applied.
+        initial: its sparsity now.
+        final: its sparsity when training ends.
+
+    Raises:
+        ValueError: no link would be left at the end.
+    """
+    weight = target.view(target.weight.detach())
+    if config.init == "from_weights":
+        return weight != 0
+    if topology.link_count(weight.numel(), final) == 0:
+        raise ValueError(
+            f"sparsity={final} would remove every link of {target.name} {tuple(weight.shape)}; "
+            "choose a lower sparsity, or keep this layer dense with "
+            f"exclude=[{target.parameter_name.removesuffix('.weight')!r}]"
+        )
+    if initial == 0:
+        return torch.ones_like(weight, dtype=torch.bool)
+    options = dict(config.init_options)
+    if config.init in ("magnitude", "relative_importance"):
+        options["weight"] = weight
+    generator = generator_for(config.seed, 0, target.name)
+    mask = topology.initial_mask(target.shape, initial, config.init, generator, **options)
+    return mask.to(weight.device)
+
+
+def sparsities_from_weights(mask: Tensor, config: CHTsConfig, final: float) -> tuple[float, float]:
+    """Start and end of a layer that begins with the links it came with.
+
+    Where the density is constant it stays what it is; where it falls, it falls from there, and a
+    layer that is sparser already keeps its links.
+    """
+    sparsity = 1 - int(mask.sum()) / mask.numel()
+    if config.density_schedule == "constant":
+        return sparsity, sparsity
+    return sparsity, max(sparsity, final)
+
+
+def rescale(target: Target, mask: Tensor) -> None:
+    """Multiply a layer so that its links have ``std = sqrt(2 / (density · fan_in))``, in place."""
+    weight = target.view(target.weight.data)
+    goal = (2 * mask.numel() / (int(mask.sum()) * mask.shape[1])) ** 0.5
+    weight.mul_(goal / weight[mask].std().clamp_min(1e-12))
