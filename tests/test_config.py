@@ -46,7 +46,7 @@ def test_dense_ignores_the_sparsity_of_a_sweep():
         ({"sparsity": -0.1}, ["sparsity", "[0, 1)", "-0.1"]),
         ({"sparsity": "high"}, ["sparsity", "'high'"]),
         ({"sparsity": float("nan")}, ["sparsity", "nan"]),
-        ({"method": "chtz"}, ["method", "'chtz'", "did you mean 'chts'"]),
+        ({"method": "rigll"}, ["method", "'rigll'", "did you mean 'rigl'"]),
         ({"regrowth": "CH2_L3n"}, ["regrowth", "'CH2_L3n'", "CH2-L3n"]),
         ({"init": "brff"}, ["init", "'brff'", "did you mean 'brf'"]),
         ({"update_interval": 0}, ["update_interval", "at least 1", "0"]),

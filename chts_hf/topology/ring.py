@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from chts_hf.topology.rows import (
-    cover_both_sides,
+    cover_columns,
     equal_degrees,
     row_blocks,
     smallest_per_row,
@@ -31,8 +31,9 @@ def brf(
     """Bipartite receptive field: links are drawn close to the diagonal (Zhang et al., 2025).
 
     Each output node draws its inputs without replacement with probability proportional to
-    ``(1 + distance to the diagonal) ** (-(1 - r) / r)``. Then, if there are links enough, a node
-    that was left without any gets one (:func:`chts_hf.topology.rows.cover_both_sides`).
+    ``(1 + distance to the diagonal) ** (-(1 - r) / r)``. Then, if there are as many links as
+    inputs, an input that was left without any gets one
+    (:func:`chts_hf.topology.rows.cover_columns`).
 
     Args:
         shape: (out, in).
@@ -54,14 +55,14 @@ def brf(
     else:
         raise ValueError(f"degrees = {degrees!r} must be 'fixed' or 'uniform'")
     if r == 0:
-        return cover_both_sides(nearest(shape, degree).to(noise_device(generator)), generator)
+        return cover_columns(nearest(shape, degree).to(noise_device(generator)), generator)
     mask = torch.empty(shape, dtype=torch.bool, device=noise_device(generator))
     for rows in row_blocks(*shape):
         keys = clocks((rows.stop - rows.start, n_in), generator).log_()
         if r < 1:
             keys.add_(_distance(rows, shape, keys.device).log1p_(), alpha=(1 - r) / r)
         mask[rows] = smallest_per_row(keys, degree[rows].to(keys.device))
-    return cover_both_sides(mask, generator)
+    return cover_columns(mask, generator)
 
 
 def bsw(
@@ -76,8 +77,8 @@ def bsw(
     Every node of the larger side is linked to its nearest nodes on the smaller side, all with the
     same degree up to one. Then each gives up a share ``beta`` of its links for as many uniformly
     drawn nodes that it was not linked to (as far as there are such nodes), as Watts and Strogatz
-    (1998) rewire a ring. Then, if there are links enough, a node that was left without any gets
-    one (:func:`chts_hf.topology.rows.cover_both_sides`).
+    (1998) rewire a ring. Then, if there are links enough for all, a node of the smaller side that
+    was left without any gets one (:func:`chts_hf.topology.rows.cover_columns`).
 
     Args:
         shape: (out, in).
@@ -107,7 +108,7 @@ def bsw(
         lost = smallest_per_row(_noise_where(linked, generator), count)
         found = smallest_per_row(_noise_where(~lattice, generator), count)
         mask[rows] = found | torch.zeros_like(found).scatter_(1, columns, linked & ~lost)
-    return cover_both_sides(mask, generator)
+    return cover_columns(mask, generator)
 
 
 def nearest(shape: tuple[int, int], degree: Tensor) -> Tensor:

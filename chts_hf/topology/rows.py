@@ -25,7 +25,7 @@ def equal_degrees(n_rows: int, total: int) -> Tensor:
 
     Returns:
         A LongTensor of shape (n_rows,) that sums to ``total`` and whose entries differ by at
-        most 1.
+        most 1; so no row is left without links if there are as many links as rows.
     """
     return (torch.arange(n_rows + 1) * total // n_rows).diff()
 
@@ -98,33 +98,28 @@ def smallest_per_row(keys: Tensor, counts: Tensor) -> Tensor:
     return chosen
 
 
-def cover_both_sides(mask: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Gives every node a link, on each side that has no more nodes than there are links.
+def cover_columns(mask: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Gives every column a link, if there are as many links as columns.
 
     An empty column gets a link that another column can spare, moved along its row, so the rows'
-    degrees stay as they are; then an empty row gets one moved along its column. The links that
-    move are drawn uniformly from those that can be spared.
+    degrees stay as they are. The links that move are drawn uniformly from those that can be
+    spared.
 
     Args:
-        mask: Bool tensor of shape (out, in); changed in place.
+        mask: Bool tensor of shape (rows, columns); changed in place.
         generator: Source of randomness; the default CPU generator if None.
 
     Returns:
         ``mask``.
     """
-    _cover_columns(mask, generator)
-    _cover_columns(mask.T, generator)
-    return mask
-
-
-def _cover_columns(mask: Tensor, generator: torch.Generator | None) -> None:
     covered = mask.any(dim=0)
     empty = (~covered).nonzero().squeeze(1)
     if not empty.numel() or int(torch.count_nonzero(mask)) < mask.shape[1]:
-        return
+        return mask
     spare = mask.clone()
     columns = covered.nonzero().squeeze(1)
     spare[mask[:, columns].byte().argmax(dim=0), columns] = False  # one link that has to stay
     moving = uniform_subset(spare, empty.numel(), generator).nonzero()
     mask[moving[:, 0], moving[:, 1]] = False
     mask[moving[:, 0], empty] = True
+    return mask

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from chts_hf.topology.rows import apportion, cover_both_sides, row_blocks, smallest_per_row
+from chts_hf.topology.rows import apportion, cover_columns, row_blocks, smallest_per_row
 from chts_hf.topology.sampling import clocks, noise_device, uniform_noise
 
 # Beyond so many links, a grown graph's degrees are scaled up rather than grown further.
@@ -19,9 +19,9 @@ def bsf(shape: tuple[int, int], n_links: int, generator: torch.Generator | None 
     sides at random. Its links are laid across the sides at constant degree: each side's degrees
     are those of its nodes, scaled so that both sides have ``n_links`` link ends, and at most a
     link to every node of the other side. Every output node has exactly its degree, and draws its
-    inputs with weights under which these have theirs on average. Then, if there are links enough,
-    a node that was left without any gets one
-    (:func:`chts_hf.topology.rows.cover_both_sides`).
+    inputs with weights under which these have theirs on average. Then, if there are as many links
+    as inputs, an input that was left without any gets one
+    (:func:`chts_hf.topology.rows.cover_columns`).
 
     Args:
         shape: (out, in).
@@ -44,7 +44,7 @@ def bsf(shape: tuple[int, int], n_links: int, generator: torch.Generator | None 
     for rows in row_blocks(*shape):
         keys = clocks((rows.stop - rows.start, n_in), generator).log_()
         mask[rows] = smallest_per_row(keys.sub_(log_rate), out_degree[rows])
-    return cover_both_sides(mask, generator)
+    return cover_columns(mask, generator)
 
 
 def preferential_degrees(n_nodes: int, n_links: int, generator: torch.Generator | None) -> Tensor:

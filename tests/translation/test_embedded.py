@@ -513,6 +513,7 @@ NONSENSE = {
     "a state at a time": rf"\b({FEELINGS})\b.* ({TIMES})|^({TIMES}).* ({FEELINGS})\b",
     "a property at a time": rf"^({TIMES}).* (was|were) (not )?(tall|old|young|big|small|clever)\b",
     "a farm in the house": r"\b(cow|pig|horse|donkey)s? .*(kitchen|room|cellar|church|school)\b",
+    "where, and there": r"^where .* (in|on|under|behind|next to|by) (the|an?|my|our)\b",
     "a and plural": r"\ban? ([a-z]+ )?(men|women|children|mice|knives|books|keys)\b",
 }
 
