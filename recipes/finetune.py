@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import translation
-
+TRANSLATION = Path(__file__).with_name("translation.py")
 #: Run → the fields of CHTsConfig that make it.
 FINE_TUNING: dict[str, dict[str, Any]] = {
     "chtss": {"method": "chtss", "init": "magnitude", "initial_sparsity": 0.0},
@@ -63,10 +63,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
 
 def _run(words: Sequence[str], folder: Path) -> dict[str, Any]:
-    if (folder / "all_results.json").is_file():
+    """Run recipes/translation.py in a process of its own, or use what it left before."""
+    path = folder / "all_results.json"
+    if path.is_file():
         print(f"{folder} holds a finished run; using it")
-        return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
-    return translation.main([*words, "--output_dir", str(folder)])
+    else:
+        command = [sys.executable, str(TRANSLATION), *words, "--output_dir", str(folder)]
+        subprocess.run(command, check=True)
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return results
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ def plot_run(
     _draw_loss(panels[0], history)
     _draw_bleu(panels[1], history)
     for axes in panels:
+        axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for part in (top, bottom):
         part.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
@@ -79,7 +80,9 @@ def _draw_links(axes: Any, links_by_kind: Mapping[str, Mapping[str, float]]) -> 
     axes.set_xlim(0, 1.45 * most)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f} k" if value else "0")
     axes.set_title("Links per kind of projection", loc="left", fontsize=11)
-    axes.legend(loc="lower right", frameon=False, fontsize=8.5)
+    # Above the bars: beside them it would cover the counts of some models.
+    above = {"loc": "lower right", "bbox_to_anchor": (1, 0.985), "ncols": 2}
+    axes.legend(frameon=False, fontsize=8.5, **above)
     _plain(axes)
 
 

@@ -180,6 +180,16 @@ def test_brf_draws_by_distance(r: float) -> None:
     assert strays(counts / layers, layers) < 5  # each output on its own, those at the ends too
 
 
+def test_brf_distances_go_around_the_ring() -> None:
+    """The first output sits at 1.5 of 40 inputs: 4 to 21 are as near as 39 down to 22."""
+    first = torch.stack(
+        [initial_mask((10, 40), 0.95, "brf", seeded(s), r=0.5)[0] for s in range(200)]
+    )
+    right, left = int(first[:, 4:22].sum()), int(first[:, 22:].sum())
+    assert right + left > 100
+    assert abs(right - left) < 5 * math.sqrt(right + left)
+
+
 # -- BSW
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from chts_hf.topology.selection import highest, k_smallest, require_finite
 
 
-@pytest.mark.parametrize("k", [1, 100, 90_000, 199_999])
+@pytest.mark.parametrize("k", [1, 100, 98_000, 199_999])
 def test_k_smallest_of_many_blocks(k: int) -> None:
     keys = torch.rand(400_000, dtype=torch.float64)
     cells = torch.arange(400_000) % 2 == 1
