@@ -148,7 +148,12 @@ def _draw_bleu(axes: Any, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def _series(history: Sequence[Mapping[str, float]], key: str) -> tuple[list[float], list[float]]:
-    by_step = {entry["step"]: entry[key] for entry in history if key in entry and "step" in entry}
+    # The last step may be there twice: evaluated in training and, with more beams, after it. The
+    # first is the one that compares with the points before it.
+    by_step: dict[float, float] = {}
+    for entry in history:
+        if key in entry and "step" in entry:
+            by_step.setdefault(entry["step"], entry[key])
     return list(by_step), list(by_step.values())
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from chts_hf import CHTsConfig, Sparsifier, find_targets
 from chts_hf.translation import report
 from chts_hf.translation.models import build_model
-from chts_hf.translation.plots import plot_run
+from chts_hf.translation.plots import _series, plot_run
 from tests.translation.helpers import SIZE, pair
 
 RESULTS = {
@@ -97,6 +97,15 @@ def test_git_commit(tmp_path: Path) -> None:
     assert report.git_commit(tmp_path) == head
     (tmp_path / "a").write_text("2")
     assert report.git_commit(tmp_path) == f"{head}-dirty"
+
+
+def test_a_step_evaluated_twice_is_drawn_as_it_was_in_training() -> None:
+    log = [
+        {"step": 1, "eval_bleu": 3.0},
+        {"step": 2, "eval_bleu": 5.0},
+        {"step": 2, "eval_bleu": 7.0},
+    ]
+    assert _series([{"loss": 1.0}, *log], "eval_bleu") == ([1, 2], [3.0, 5.0])
 
 
 @pytest.mark.parametrize("full", [True, False])
