@@ -26,8 +26,8 @@ class CHTsCallback(TrainerCallback):
     Added to a ``Trainer`` or ``Seq2SeqTrainer``, it makes a :class:`chts_hf.Sparsifier` when
     training begins, steps it after every optimizer step, and keeps its state in each checkpoint
     folder (``chts_masks.safetensors``), so that ``train(resume_from_checkpoint=...)`` goes on
-    exactly. ``load_best_model_at_end`` brings back the masks of the best model too. The density is
-    logged with everything else the Trainer logs.
+    exactly. ``load_best_model_at_end`` brings back the masks of the best model too. Sparsity, ITOP
+    rate and ANP stand beside the losses in the Trainer's ``state.log_history``.
 
     Args:
         config: the method and its settings; None means ``CHTsConfig()``: CHTs at 90 %.
@@ -73,8 +73,9 @@ class CHTsCallback(TrainerCallback):
         _refuse_second_callback(model, state)
         if state.global_step > 0 and not self.config.is_dense:
             folder = self._checkpoint_folder(args, state)
-            masks, _ = load_masks(folder)
+            masks, saved = load_masks(folder)
             with _named_mask_file(folder):
+                _refuse_other_config(saved, self.config)
                 self.sparsifier = Sparsifier(
                     model, optimizer, self.config, state.max_steps, state=masks
                 )
@@ -108,7 +109,7 @@ class CHTsCallback(TrainerCallback):
     ) -> None:
         if self.sparsifier is None or self.config.is_dense or not args.should_save:
             return
-        folder = _run_folder(args, state) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        folder = _run_folder(args) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         save_masks(folder, self.sparsifier.state_dict(), self.sparsifier.config)
 
     def on_train_end(
@@ -121,7 +122,10 @@ class CHTsCallback(TrainerCallback):
             folder = Path(state.best_model_checkpoint)
             masks, _ = load_masks(folder)
             with _named_mask_file(folder):
+                # Weights and masks of that checkpoint, but the whole run's counts.
+                spent = self.sparsifier.topology_runtime, self.sparsifier.updates
                 self.sparsifier.load_state_dict(masks)
+                self.sparsifier.topology_runtime, self.sparsifier.updates = spent
         self.sparsifier.close()
 
     # -- inside ------------------------------------------------------------------------------
@@ -140,7 +144,7 @@ class CHTsCallback(TrainerCallback):
         named = self._resume_from or args.resume_from_checkpoint
         if isinstance(named, (str, Path)) and Path(named).is_dir():
             return Path(named)
-        folder = _run_folder(args, state) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        folder = _run_folder(args) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         if not folder.is_dir():
             raise MaskFileError(
                 f"training resumes at step {state.global_step}, but there is no {folder} to read "
@@ -159,10 +163,34 @@ def _named_mask_file(folder: Path) -> Iterator[None]:
         raise MaskFileError(f"{folder / MASK_FILE}: {error}") from error
 
 
-def _run_folder(args: TrainingArguments, state: TrainerState) -> Path:
+def _run_folder(args: TrainingArguments) -> Path:
     if args.output_dir is None:
         raise ValueError("TrainingArguments.output_dir is needed to keep the masks of checkpoints")
     return Path(args.output_dir)
+
+
+#: Fields of a configuration that a resumed run may change: they act from now on.
+_MAY_CHANGE = ("update_interval", "rewarm_steps", "zeta", "t_end", "init", "init_options")
+
+
+def _refuse_other_config(saved: CHTsConfig, config: CHTsConfig) -> None:
+    """Refuse to resume with a configuration whose result would be neither one's.
+
+    Raises:
+        ValueError: names each field that differs, and both values.
+    """
+    before, now = saved.to_dict(), config.to_dict()
+    differing = [
+        f"{name} was {before[name]!r} and is {now[name]!r}"
+        for name in now
+        if name not in _MAY_CHANGE and before[name] != now[name]
+    ]
+    if differing:
+        raise ValueError(
+            f"the checkpoint was made with another configuration: {'; '.join(differing)}. Resume "
+            "with the old values, or start a new run from these weights with "
+            'init="from_weights"'
+        )
 
 
 def _refuse_unsupported_parallelism(args: TrainingArguments) -> None:

@@ -39,6 +39,7 @@ OVERRIDABLE = (
     "removal_choice",
     "regrowth",
     "regrowth_choice",
+    "percolation",
     "per_head",
 )
 
@@ -166,13 +167,20 @@ class CHTsConfig:
     @property
     def changes_topology(self) -> bool:
         """Whether masks change after the first step."""
-        return self.removal != "none" or self.density_schedule != "constant"
+        return self.density_schedule != "constant" or any(
+            layer.removal != "none" for layer in self._layer_kinds()
+        )
 
     @property
     def needs_gradient(self) -> bool:
         """Whether an update needs the dense gradient."""
-        layers = [self, *(self.for_layer(pattern, exact=True) for pattern in self.overrides)]
-        return any(c.regrowth == "gradient" or c.removal == "mest" for c in layers)
+        return any(
+            layer.regrowth == "gradient" or layer.removal == "mest" for layer in self._layer_kinds()
+        )
+
+    def _layer_kinds(self) -> list[CHTsConfig]:
+        """This configuration and those that its overrides make of it."""
+        return [self, *(self.for_layer(pattern, exact=True) for pattern in self.overrides)]
 
     def for_layer(self, name: str, *, exact: bool = False) -> CHTsConfig:
         """The configuration of one layer: this one with the overrides that match its name."""

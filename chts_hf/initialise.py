@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -32,15 +33,14 @@ def layer_sparsities(
 
 
 def _distribute(targets: Sequence[Target], config: CHTsConfig, field: str) -> dict[str, float]:
-    overall = getattr(config, field)
-    values = [getattr(config.for_layer(target.name), field) for target in targets]
+    values = {t.name: getattr(config.for_layer(t.name), field) for t in targets}
     if config.distribution == "erk":
-        densities = topology.erk_densities([target.shape for target in targets], overall)
-        values = [
-            1 - density if value == overall else value  # an override wins
-            for value, density in zip(values, densities, strict=True)
-        ]
-    return {target.name: value for target, value in zip(targets, values, strict=True)}
+        # Layers with a sparsity of their own keep it; the others share the overall one.
+        fixed = [p for p, changes in config.overrides.items() if field in changes]
+        shared = [t for t in targets if not any(re.search(p, t.name) for p in fixed)]
+        densities = topology.erk_densities([t.shape for t in shared], getattr(config, field))
+        values |= {t.name: 1 - d for t, d in zip(shared, densities, strict=True)}
+    return values
 
 
 def initial_mask(target: Target, config: CHTsConfig, initial: float, final: float) -> Tensor:
@@ -90,4 +90,4 @@ def rescale(target: Target, mask: Tensor) -> None:
     """Multiply a layer so that its links have ``std = sqrt(2 / (density · fan_in))``, in place."""
     weight = target.view(target.weight.data)
     goal = (2 * mask.numel() / (int(mask.sum()) * mask.shape[1])) ** 0.5
-    weight.mul_(goal / weight[mask].std().clamp_min(1e-12))
+    weight.mul_(goal / weight[mask].square().mean().sqrt().clamp_min(1e-12))

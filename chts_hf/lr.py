@@ -35,7 +35,8 @@ class LearningRateFactor:
             return
         self._saved = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
-            group["lr"] = group["lr"] * factor
+            if group["lr"] is not None:  # Adafactor may choose its own
+                group["lr"] = group["lr"] * factor
 
     def _restore(self, optimizer: Optimizer, *_: object) -> None:
         if self._saved is None:
@@ -76,6 +77,6 @@ def noam_schedule(
 
     def rate(step: int) -> float:
         step = step + 1
-        return factor * d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)
+        return float(factor * d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5))
 
     return LambdaLR(optimizer, rate)

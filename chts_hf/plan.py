@@ -42,19 +42,26 @@ class Plan:
 
     @property
     def decay_end(self) -> int:
-        """The step at which the density has fallen to its final value; 0 if it never falls."""
+        """The step at which the density has fallen to its final value; 0 if it never falls.
+
+        It is moved to the run's last possible update where it would lie behind that.
+        """
         if self.config.density_schedule == "constant":
             return 0
-        return int(self.config.decay_end * self.total_steps)
+        return min(int(self.config.decay_end * self.total_steps), self._last_multiple)
+
+    @property
+    def _last_multiple(self) -> int:
+        """The last step of the run at which an update can fall; 0 if there is none."""
+        return self.total_steps // self.config.update_interval * self.config.update_interval
 
     @property
     def last_step(self) -> int:
         """The last step at which an update can happen."""
         interval = self.config.update_interval
         # The density must reach its end even where that falls between two updates.
-        return max(
-            self.replace_end, min(self.total_steps, -(-self.decay_end // interval) * interval)
-        )
+        decayed = -(-self.decay_end // interval) * interval
+        return max(self.replace_end, decayed)
 
     def is_update(self, step: int) -> bool:
         """Whether the topology changes right after optimizer step ``step`` (counted from 1)."""
@@ -63,7 +70,7 @@ class Plan:
 
     def zeta(self, step: int) -> float:
         """The fraction of links to replace at this step."""
-        if self.config.removal == "none" or step > self.replace_end:
+        if step > self.replace_end:
             return 0.0
         if self.config.zeta_schedule == "constant":
             return self.config.zeta

@@ -100,6 +100,7 @@ class Sparsifier:
         self._ever: dict[str, Tensor] = {}
         self._resting: set[str] = set()
         self._regrown_at: int | None = None
+        self._given_optimizer = optimizer
         self._optimizer = base_optimizer(optimizer)
         self._stepped = False
         self.owner: object | None = None  # the training run, where a callback made this
@@ -138,7 +139,8 @@ class Sparsifier:
         """
         if self._optimizer is not None and self.targets:
             if not self._stepped:
-                self._gradients.take()  # of a batch that the optimizer never saw
+                if not self._accumulating():
+                    self._gradients.take()  # of a batch that the optimizer never saw
                 return
             self._stepped = False
         self.step_count += 1
@@ -247,6 +249,11 @@ class Sparsifier:
         weights = [parameter.data for parameter in self._parameters.values()]
         torch._foreach_mul_(weights, list(self.masks.values()))
 
+    def _accumulating(self) -> bool:
+        """Whether accelerate left the optimizer's step out because the batch is not complete."""
+        state = getattr(self._given_optimizer, "gradient_state", None)
+        return state is not None and not state.sync_gradients
+
     def _note_step(self, *_: object) -> None:
         self._stepped = True
 
@@ -263,8 +270,7 @@ class Sparsifier:
     def _update(self) -> None:
         self.updates += 1
         self._stats = None
-        gradients = self._gradients.take()
-        distributed.average_over_ranks(gradients.values())
+        gradients = self._dense_gradients()
         regrown = False
         for targets, pairs in self._blocks:
             regrown |= self._update_block(targets, pairs, gradients)
@@ -272,13 +278,32 @@ class Sparsifier:
             self._regrown_at = self.step_count
         distributed.check_ranks_agree(self.masks)
 
+    def _dense_gradients(self) -> dict[str, Tensor]:
+        """The gradients of the whole batch, over all ranks; empty if the method needs none."""
+        if not self.config.needs_gradient:
+            return {}
+        gathered = self._gradients.take()
+        # A weight that this rank's batch did not reach (an expert, a dropped layer) has gradient 0,
+        # and every rank must bring the same tensors in the same order.
+        gradients = {
+            name: gathered[name] if name in gathered else torch.zeros_like(weight)
+            for name, weight in self._parameters.items()
+        }
+        distributed.average_over_ranks(gradients.values())
+        return gradients
+
     def _update_block(
         self, targets: list[Target], pairs: list[Pair], gradients: dict[str, Tensor]
     ) -> bool:
         layers = [self._layer_input(target, gradients) for target in targets]
         if all(layer.zeta == 0 and layer.links == int(layer.mask.sum()) for layer in layers):
             return False
-        percolating = pairs if self.config.percolation else []
+        moving = {
+            layer.target.name
+            for layer in layers
+            if layer.config.percolation and layer.target.name not in self._resting
+        }
+        percolating = [p for p in pairs if {p.first.name, p.second.name} <= moving]
         results = update_block(layers, percolating, self.config.seed, self.updates)
         regrown = False
         for layer, result in zip(layers, results, strict=True):

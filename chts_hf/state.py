@@ -29,6 +29,10 @@ def check_state(state: Mapping[str, Any], parameters: Mapping[str, nn.Parameter]
                 f"the mask of {name} has shape {tuple(mask.shape)}, the weight "
                 f"{tuple(parameters[name].shape)}: the masks are of another model"
             )
+        if bool((parameters[name].detach() != 0).cpu().logical_and(~mask.cpu()).any()):
+            raise ValueError(
+                f"{name} has weights where its mask has no links: the masks are of other weights"
+            )
         dtype, value = state["weights"][name]
         mine = fingerprint(parameters[name])
         if mine[0] == dtype and mine[1] != value:
@@ -42,4 +46,4 @@ def check_state(state: Mapping[str, Any], parameters: Mapping[str, nn.Parameter]
 def fingerprint(weight: Tensor) -> tuple[str, int]:
     """The dtype and the CRC-32 of a weight's bytes; a fingerprint holds within one dtype."""
     data = weight.detach().cpu().contiguous().view(torch.uint8).numpy()
-    return str(weight.dtype), zlib.crc32(data)
+    return str(weight.dtype), zlib.crc32(data.data)

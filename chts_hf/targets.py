@@ -110,7 +110,8 @@ def find_targets(model: nn.Module, config: CHTsConfig | None = None) -> list[Tar
     config = config or CHTsConfig()
     parameter_names = {id(p): name for name, p in model.named_parameters()}
     targets: list[Target] = []
-    seen: set[int] = set()
+    heads = getattr(model, "get_output_embeddings", lambda: None)()
+    seen = {id(getattr(heads, "weight", None))}  # an output head, whatever it is called
     linear: list[str] = []
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)

@@ -90,7 +90,8 @@ def _prune(layer: LayerInput) -> Tensor:
 
 def _remove(layer: LayerInput, mask: Tensor, seed: int, update: int) -> Tensor:
     """Remove the fraction ζ of the links."""
-    if layer.config.removal == "none" or layer.zeta == 0:
+    full = layer.links == mask.numel()  # there is nowhere to regrow
+    if layer.config.removal == "none" or layer.zeta == 0 or full:
         return mask
     scores = _score(layer, layer.config.removal)
     generator = generator_for(seed, update, layer.target.name, "removal")
@@ -157,7 +158,12 @@ def _regrow(layer: LayerInput, before: Tensor, kept: Tensor, seed: int, update: 
 
 
 def _row_blocks(layer: LayerInput) -> list[slice]:
-    size = layer.mask.shape[0] // layer.heads
+    size, rest = divmod(layer.mask.shape[0], layer.heads)
+    if rest:
+        raise ValueError(
+            f"per_head: the {layer.mask.shape[0]} rows of {layer.target.name} do not divide into "
+            f"{layer.heads} heads; set per_head=False for it by overrides"
+        )
     return [slice(i * size, (i + 1) * size) for i in range(layer.heads)]
 
 

@@ -63,14 +63,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
 
 def _run(words: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Run recipes/translation.py in a process of its own, or use what it left before."""
-    path = folder / "all_results.json"
-    if path.is_file():
-        print(f"{folder} holds a finished run; using it")
-    else:
-        command = [sys.executable, str(TRANSLATION), *words, "--output_dir", str(folder)]
-        subprocess.run(command, check=True)
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """Run recipes/translation.py in a process of its own."""
+    command = [sys.executable, str(TRANSLATION), *words, "--output_dir", str(folder)]
+    subprocess.run(command, check=True)
+    text = (folder / "all_results.json").read_text(encoding="utf-8")
+    results: dict[str, Any] = json.loads(text)
     return results
 
 

@@ -38,7 +38,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from chts_hf import CHTsCallback, CHTsConfig, find_targets
+from chts_hf import CHTsCallback, find_targets
 from chts_hf.machine import machine_kind
 from chts_hf.translation import (
     ModelSize,
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             results["resumed_from_step"] = snapshot.step
         assert sparse.sparsifier is not None
         # A dense run has no targets of its own; it is counted over those of a sparse one.
-        targets = sparse.sparsifier.targets or find_targets(model, CHTsConfig())
+        targets = sparse.sparsifier.targets or find_targets(model, arguments.chts)
         results |= report.network_results(sparse.sparsifier.stats(), targets)
     results |= report.parameter_counts(model)
 

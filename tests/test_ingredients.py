@@ -88,6 +88,48 @@ def test_the_fall_of_the_density_reaches_its_end_between_updates():
     assert sparsifier.stats()["sparsity"] == pytest.approx(0.8, abs=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("method", "steps", "interval", "decay_end"),
+    [("mest", 20, 3, 1.0), ("gmp", 100, 60, 0.75), ("chtss", 105, 10, 1.0)],
+)
+def test_the_final_density_is_reached_by_the_last_possible_update(
+    method, steps, interval, decay_end
+):
+    plan = _setup(steps, method=method, update_interval=interval, decay_end=decay_end)[2].plan
+    last = max(step for step in range(1, steps + 1) if plan.is_update(step))
+    assert plan.sparsity(last, 0.5, 0.9) == 0.9
+
+
+def test_a_full_layer_has_nowhere_to_regrow_and_keeps_its_weights():
+    model = tiny_marian()
+    dense = {name: p.detach().clone() for name, p in model.named_parameters()}
+    _, optimizer, sparsifier = _setup(
+        model=model, method="set", overrides={"encoder.*fc1": {"sparsity": 0.0}}
+    )
+    optimizer.param_groups[0]["lr"] = 0.0
+    _train(model, optimizer, sparsifier, 4)
+    name = "model.encoder.layers.0.fc1.weight"
+    assert torch.equal(dict(model.named_parameters())[name], dense[name])
+
+
+def test_one_layer_can_be_rewired_where_the_others_are_static():
+    change = {"removal": "magnitude", "regrowth": "random"}
+    model, optimizer, sparsifier = _setup(method="static", overrides={"fc1": change})
+    before = {name: mask.clone() for name, mask in sparsifier.masks.items()}
+    _train(model, optimizer, sparsifier, 4)
+    for name, mask in sparsifier.masks.items():
+        assert torch.equal(mask, before[name]) == ("fc1" not in name), name
+
+
+def test_erk_leaves_layers_with_a_sparsity_of_their_own_alone():
+    _, _, sparsifier = _setup(
+        method="set", distribution="erk", overrides={"fc1": {"sparsity": 0.8}}
+    )
+    for target in sparsifier.targets:
+        if "fc1" in target.name:
+            assert _links(sparsifier)[target.name] == round(0.2 * target.weight.numel())
+
+
 def test_the_same_flops_for_sigmoid_in_half_the_window_and_cubic_in_all_of_it():
     steps = 10_000
 

@@ -144,13 +144,23 @@ def test_a_bad_mask_file_stops_the_resume(tmp_path, damage, word):
         _run(tmp_path, resume=True)
 
 
+def test_another_configuration_is_refused_and_shown(tmp_path):
+    _run(tmp_path, extra=[Stop(6)])
+    config = CHTsConfig(method="chts", sparsity=0.7, update_interval=2, regrowth="random")
+    trainer = tiny_trainer(tmp_path, [CHTsCallback(config)], steps=20)
+    with pytest.raises(MaskFileError, match=r"sparsity was 0\.8 and is 0\.7; regrowth was 'CH2"):
+        trainer.train(resume_from_checkpoint=True)
+
+
 def test_masks_of_another_run_stop_the_resume(tmp_path):
     _run(tmp_path / "a", extra=[Stop(6)])
-    _run(tmp_path / "b", "set", extra=[Stop(6)])
+    other = CHTsCallback(_config())
+    changes = {"save_strategy": "steps", "save_steps": 6, "learning_rate": 2e-2}
+    tiny_trainer(tmp_path / "b", [other, Stop(6)], steps=20, **changes).train()
     shutil.copy(
         tmp_path / "b" / "checkpoint-6" / MASK_FILE, tmp_path / "a" / "checkpoint-6" / MASK_FILE
     )
-    with pytest.raises(MaskFileError, match="saved with other weights"):
+    with pytest.raises(MaskFileError, match="of other weights"):
         _run(tmp_path / "a", resume=True)
 
 

@@ -110,6 +110,49 @@ def test_gradient_regrowth_uses_the_gradient_of_the_whole_batch():
         assert gradient[new].min() >= gradient[~mask & ~old[target.name]].max()
 
 
+def test_gradients_are_gathered_over_accelerates_accumulation():
+    """Accelerate's optimizer leaves steps out within accumulate(); that is no skipped batch."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+    model = tiny_marian()
+    reference_model = copy.deepcopy(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    sparsifier = Sparsifier(model, optimizer, _config(method="rigl"), total_steps=20)
+    reference_model.load_state_dict(model.state_dict())
+    halves = [{k: v[i : i + 1] for k, v in BATCH.items()} for i in range(2)]
+    for _ in range(2):
+        old = {name: mask.clone() for name, mask in sparsifier.masks.items()}
+        for half in halves:
+            with accelerator.accumulate(model):
+                accelerator.backward(model(**half).loss)
+                optimizer.step()
+                sparsifier.step()
+                optimizer.zero_grad()
+    assert (sparsifier.step_count, sparsifier.updates) == (2, 1)
+    for half in halves:
+        reference_model(**half).loss.backward()
+    parameters = dict(reference_model.named_parameters())
+    for target in sparsifier.targets:
+        mask = sparsifier.masks[target.name]
+        gradient = parameters[target.name].grad.abs()
+        new = mask & ~old[target.name]
+        assert gradient[new].min() >= gradient[~mask & ~old[target.name]].max()
+
+
+def test_a_layer_without_a_gradient_does_not_stop_an_update():
+    """An expert or a dropped layer that the batch did not reach."""
+    model, optimizer, sparsifier = _setup(method="rigl")
+    for _ in range(4):
+        model.model.encoder(BATCH["input_ids"]).last_hidden_state.sum().backward()
+        optimizer.step()
+        sparsifier.step()
+        optimizer.zero_grad()
+    assert sparsifier.updates == 2
+    for target in sparsifier.targets:
+        links = int(sparsifier.masks[target.name].sum())
+        assert links == round(0.2 * target.weight.numel())
+
+
 def test_dense_gradients_are_freed_after_the_update():
     model, optimizer, sparsifier = _setup(method="rigl")
     gradients = sparsifier._gradients
