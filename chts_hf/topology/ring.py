@@ -140,7 +140,8 @@ def _nearest_columns(shape: tuple[int, int], degree: Tensor, rows: slice) -> tup
 
 def _noise_where(cells: Tensor, generator: torch.Generator | None) -> Tensor:
     """Returns uniform numbers, under 1 at the True cells and 2 elsewhere."""
-    return uniform_noise(tuple(cells.shape), generator).float().masked_fill_(~cells, 2)
+    noise = uniform_noise(tuple(cells.shape), generator, torch.float32)
+    return noise.masked_fill_(~cells, 2)
 
 
 def _distance(rows: slice, shape: tuple[int, int], device: torch.device) -> Tensor:
