@@ -222,7 +222,8 @@ def test_rescaled_initial_weights():
     _, _, sparsifier = _setup(method="static", rescale_init=True)
     for target in sparsifier.targets:
         links = target.weight[sparsifier.masks[target.name]]
-        goal = math.sqrt(2 / (0.2 * target.shape[1]))
+        density = links.numel() / target.weight.numel()
+        goal = math.sqrt(2 / (density * target.shape[1]))
         spread = float(links.detach().square().mean().sqrt())
         assert spread == pytest.approx(goal, rel=1e-5)
 
