@@ -224,5 +224,6 @@ def _cell(ingredients: Mapping[str, Any], field: str) -> str:
     if field == "density_schedule" and value != "constant":
         start = ingredients.get("initial_sparsity")
         begin = "twice the final density" if start is None else f"sparsity {start:g}"
-        return f"{value} from {begin} to {ingredients['decay_end']:g} of the steps, by {ingredients['pruning']}"  # noqa: E501
+        window = f"{value} from {begin} to {ingredients['decay_end']:g} of the steps"
+        return f"{window}, by {ingredients['pruning']}"
     return str(value)
