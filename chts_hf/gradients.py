@@ -9,6 +9,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 
+def as_factor(mask: Tensor) -> Tensor:
+    """A bool mask as the bytes 0 and 1 it consists of, to multiply by; shares its memory.
+
+    On a CPU a product with int8 is vectorised; one with bool is not and takes more than twice the
+    time.
+    """
+    return mask.view(torch.int8)
+
+
 class GradientMasks:
     """Masks each gradient as it is accumulated, before clipping and reduction can see it.
 
@@ -46,7 +55,7 @@ class GradientMasks:
             mask = self._masks[name]
             if self.collect:
                 self._add(name, gradient, mask)
-            gradient.mul_(mask)
+            gradient.mul_(as_factor(mask))
 
         return mask_gradient
 

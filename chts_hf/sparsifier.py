@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from chts_hf import distributed, topology
 from chts_hf.config import CHTsConfig
-from chts_hf.gradients import GradientMasks
+from chts_hf.gradients import GradientMasks, as_factor
 from chts_hf.initialise import (
     initial_mask,
     layer_sparsities,
@@ -247,7 +247,7 @@ class Sparsifier:
 
     def _enforce(self) -> None:
         weights = [parameter.data for parameter in self._parameters.values()]
-        torch._foreach_mul_(weights, list(self.masks.values()))
+        torch._foreach_mul_(weights, [as_factor(mask) for mask in self.masks.values()])
 
     def _accumulating(self) -> bool:
         """Whether accelerate left the optimizer's step out because the batch is not complete."""
@@ -296,7 +296,7 @@ class Sparsifier:
         self, targets: list[Target], pairs: list[Pair], gradients: dict[str, Tensor]
     ) -> bool:
         layers = [self._layer_input(target, gradients) for target in targets]
-        if all(layer.zeta == 0 and layer.links == int(layer.mask.sum()) for layer in layers):
+        if all(layer.zeta == 0 and layer.links == int(torch.count_nonzero(layer.mask)) for layer in layers):
             return False
         moving = {
             layer.target.name
@@ -313,9 +313,9 @@ class Sparsifier:
             regrown |= bool(new.any())
         for name in {t.parameter_name for t in targets}:
             weight, mask = self._parameters[name], self.masks[name]
-            weight.data.mul_(mask)
+            weight.data.mul_(as_factor(mask))
             if weight.grad is not None:
-                weight.grad.mul_(mask)
+                weight.grad.mul_(as_factor(mask))
             self._ever[name] |= mask
         return regrown
 
@@ -357,7 +357,7 @@ class Sparsifier:
         removed = layer.mask & ~kept
         if threshold is None or not removed.any():
             return
-        if int((new & removed).sum()) / int(removed.sum()) >= threshold:
+        if int(torch.count_nonzero(new & removed)) / int(torch.count_nonzero(removed)) >= threshold:
             self._resting.add(layer.target.name)
 
 

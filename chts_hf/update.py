@@ -83,7 +83,7 @@ def update_block(
 def _prune(layer: LayerInput) -> Tensor:
     """Bring the layer down to its scheduled number of links."""
     _check_finite(layer)
-    if int(layer.mask.sum()) <= layer.links:
+    if int(torch.count_nonzero(layer.mask)) <= layer.links:
         return layer.mask
     return topology.keep_hard(_score(layer, layer.config.pruning), layer.mask, layer.links)
 
@@ -97,7 +97,7 @@ def _remove(layer: LayerInput, mask: Tensor, seed: int, update: int) -> Tensor:
     generator = generator_for(seed, update, layer.target.name, "removal")
     kept = torch.empty_like(mask)
     for rows in _row_blocks(layer):
-        links = int(mask[rows].sum())
+        links = int(torch.count_nonzero(mask[rows]))
         n_keep = links - round(layer.zeta * links)
         if layer.config.removal_choice == "hard":
             kept[rows] = topology.keep_hard(scores[rows], mask[rows], n_keep)
@@ -137,8 +137,8 @@ def _regrow(layer: LayerInput, before: Tensor, kept: Tensor, seed: int, update: 
     mask = kept.clone()
     for rows in _row_blocks(layer):
         # Whole layers aim at their scheduled number; heads keep the numbers they had.
-        goal = layer.links if layer.heads == 1 else int(before[rows].sum())
-        missing = goal - int(kept[rows].sum())
+        goal = layer.links if layer.heads == 1 else int(torch.count_nonzero(before[rows]))
+        missing = goal - int(torch.count_nonzero(kept[rows]))
         if missing == 0:
             continue
         part = kept[rows]

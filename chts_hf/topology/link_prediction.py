@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 # Rows of a similarity matrix that exist at once: enough for a matrix product to run at full speed.
-_ROWS = 128
+_ROWS = 256
 # Elements of the float64 matrices of one output node's paths that exist at once (32 MiB).
 _PATH_ELEMENTS = 1 << 22
 
@@ -65,7 +65,7 @@ def ch_scores(mask: Tensor, predictor: str = "CH2-L3n") -> Tensor:
 
     Formulas and sources: see the module's description. Node-based scores cost four dense matrix
     products of a side's similarity with the mask or less, and no more memory than the mask as
-    float32, the result, and blocks of 128 rows. Path-based scores cost one product per output
+    float32, the result, and blocks of 256 rows. Path-based scores cost one product per output
     node, ``links * out * in`` multiplications in all at the most.
 
     Args:
