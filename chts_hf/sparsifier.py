@@ -296,7 +296,10 @@ class Sparsifier:
         self, targets: list[Target], pairs: list[Pair], gradients: dict[str, Tensor]
     ) -> bool:
         layers = [self._layer_input(target, gradients) for target in targets]
-        if all(layer.zeta == 0 and layer.links == int(torch.count_nonzero(layer.mask)) for layer in layers):
+        if all(
+            layer.zeta == 0 and layer.links == int(torch.count_nonzero(layer.mask))
+            for layer in layers
+        ):
             return False
         moving = {
             layer.target.name

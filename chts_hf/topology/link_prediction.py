@@ -25,8 +25,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Rows of a similarity matrix that exist at once: enough for a matrix product to run at full speed.
+# Rows of a similarity matrix that exist at once: enough for a matrix product to run at full speed,
+# but no more than a quarter of them where the matrix is small, so that blocks stay blocks.
 _ROWS = 256
+
+
+def _rows_at_once(n: int) -> int:
+    return min(_ROWS, max(1, n // 4))
+
+
 # Elements of the float64 matrices of one output node's paths that exist at once (32 MiB).
 _PATH_ELEMENTS = 1 << 22
 
@@ -65,7 +72,7 @@ def ch_scores(mask: Tensor, predictor: str = "CH2-L3n") -> Tensor:
 
     Formulas and sources: see the module's description. Node-based scores cost four dense matrix
     products of a side's similarity with the mask or less, and no more memory than the mask as
-    float32, the result, and blocks of 256 rows. Path-based scores cost one product per output
+    float32, the result, and blocks of at most 256 rows. Path-based scores cost one product per output
     node, ``links * out * in`` multiplications in all at the most.
 
     Args:
@@ -117,8 +124,9 @@ def _add_one_side(adjacency: Tensor, scores: Tensor, similarity: _Similarity) ->
     """
     degree = adjacency.sum(dim=1)
     n = adjacency.shape[0]
-    for start in range(0, n, _ROWS):
-        stop = min(start + _ROWS, n)
+    size = _rows_at_once(n)
+    for start in range(0, n, size):
+        stop = min(start + size, n)
         rows = adjacency[start:stop]
         shared = rows @ adjacency[start:].T
         if stop < n:
