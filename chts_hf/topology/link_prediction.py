@@ -72,8 +72,8 @@ def ch_scores(mask: Tensor, predictor: str = "CH2-L3n") -> Tensor:
 
     Formulas and sources: see the module's description. Node-based scores cost four dense matrix
     products of a side's similarity with the mask or less, and no more memory than the mask as
-    float32, the result, and blocks of at most 256 rows. Path-based scores cost one product per output
-    node, ``links * out * in`` multiplications in all at the most.
+    float32, the result, and blocks of at most 256 rows. Path-based scores cost one product per
+    output node, ``links * out * in`` multiplications in all at the most.
 
     Args:
         mask: Bool tensor of shape (out, in), True at links.
