@@ -25,7 +25,7 @@ def _linear_layers(model: nn.Module) -> set[str]:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture(name):
-    """Found right, and three steps with two updates keep every invariant."""
+    """Found right: kinds, pairs, heads, and nothing that must stay dense."""
     architecture = ARCHITECTURES[name]
     torch.manual_seed(0)
     model = architecture.build()
@@ -41,8 +41,17 @@ def test_every_architecture(name):
         if "attn" in target.kind:
             assert target.heads == (2 if target.role in grouped else 4), target.name
 
+
+@pytest.mark.parametrize("method", ["chts", "rigl"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_trains(name, method):
+    """Three steps with two updates keep every invariant, by topology and by gradient."""
+    architecture = ARCHITECTURES[name]
+    torch.manual_seed(0)
+    model = architecture.build()
+    targets = find_targets(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    config = CHTsConfig(sparsity=0.8, update_interval=1, rewarm_steps=0, t_end=0.7)
+    config = CHTsConfig(method=method, sparsity=0.8, update_interval=1, rewarm_steps=0, t_end=0.7)
     sparsifier = Sparsifier(model, optimizer, config, total_steps=3)
     for _ in range(3):
         model(**architecture.inputs).loss.backward()
