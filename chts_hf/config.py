@@ -10,10 +10,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from chts_hf.methods import METHODS
-from chts_hf.topology import INITIAL_TOPOLOGIES, PREDICTORS
+from chts_hf.topology import INITIAL_TOPOLOGIES, PREDICTORS, initial_mask
 
 #: Allowed values of each field that is a choice.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -42,6 +43,9 @@ OVERRIDABLE = (
     "percolation",
     "per_head",
 )
+
+#: Initial topologies that need no tensor, so that their options can be tried at once.
+_MADE_OF_NOTHING = ("er", "bsw", "brf", "bsf")
 
 _FROM_METHOD: Any = None  # the default of a field whose value comes with the method
 
@@ -155,6 +159,7 @@ class CHTsConfig:
         if self.initial_sparsity is None and self.density_schedule != "constant":
             self.initial_sparsity = max(0.0, 2 * self.sparsity - 1)  # twice the final density
         self._check_values()
+        self._check_init_options()
         self._check_combinations()
 
     # -- derived -----------------------------------------------------------------------------
@@ -283,6 +288,16 @@ class CHTsConfig:
         value = getattr(self, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+
+    def _check_init_options(self) -> None:
+        """Try the options on a toy layer; topologies made from a layer's own tensor must wait."""
+        if self.init not in _MADE_OF_NOTHING:
+            return
+        generator = torch.Generator().manual_seed(0)
+        try:
+            initial_mask((4, 4), 0.5, self.init, generator, **self.init_options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"init_options={self.init_options!r}: {error}") from None
 
     def _check_combinations(self) -> None:
         decays = self.density_schedule != "constant"

@@ -51,6 +51,8 @@ def test_dense_ignores_the_sparsity_of_a_sweep():
         ({"init": "brff"}, ["init", "'brff'", "did you mean 'brf'"]),
         ({"update_interval": 0}, ["update_interval", "at least 1", "0"]),
         ({"update_interval": 2.5}, ["update_interval", "whole number", "2.5"]),
+        ({"init_options": {"r": 2}}, ["init_options={'r': 2}", "0 and 1"]),
+        ({"init": "bsw", "init_options": {"r": 0.1}}, ["init_options", "'r'", "beta"]),
         ({"zeta": 1.5}, ["zeta", "[0, 1]", "1.5"]),
         ({"t_end": 0}, ["t_end", "(0, 1]", "0"]),
         ({"delta_end": 1.0}, ["delta_end", "[0, 1)"]),
