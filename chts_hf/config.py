@@ -162,6 +162,11 @@ class CHTsConfig:
         self._check_init_options()
         self._check_combinations()
 
+    @classmethod
+    def ingredients(cls) -> list[str]:
+        """The fields whose default comes with the method: what a method is made of."""
+        return [f.name for f in fields(cls) if f.default is _FROM_METHOD and f.name != "targets"]
+
     # -- derived -----------------------------------------------------------------------------
 
     @property
@@ -348,6 +353,7 @@ class CHTsConfig:
 def _unknown(
     what: str, value: object, allowed: Mapping[str, Any] | list[str] | tuple[str, ...]
 ) -> str:
-    close = get_close_matches(str(value), list(allowed), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    by_lower_case = {name.lower(): name for name in allowed}
+    close = get_close_matches(str(value).lower(), list(by_lower_case), n=1)
+    hint = f"; did you mean {by_lower_case[close[0]]!r}?" if close else ""
     return f"unknown {what} {value!r}: choose one of {', '.join(allowed)}{hint}"

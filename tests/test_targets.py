@@ -163,3 +163,23 @@ def test_t5_keeps_wo_in_float32_beside_half_precision():
     assert dtypes["ffn.up"] == torch.bfloat16
     for target in sparsifier.targets:
         assert (target.weight[~sparsifier.masks[target.name]] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"targets": {"ffn.up": r".*\.expand"}}, r"targets\['ffn.up'\].*expand.*fc1"),
+        ({"exclude": ["lm_hed"]}, "exclude.*'lm_hed'.*fc1"),
+        ({"overrides": {"fc3": {"sparsity": 0.5}}}, r"overrides\['fc3'\].*fc1"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_refused(fields, words):
+    """A slip in a name would leave layers dense, or as sparse as the rest, without a word."""
+    with pytest.raises(ValueError, match=words):
+        find_targets(tiny_marian(), CHTsConfig(**fields))
+
+
+def test_a_target_is_shown_without_its_numbers():
+    shown = repr(find_targets(tiny_marian())[0])
+    assert "self_attn" in shown
+    assert "tensor" not in shown
