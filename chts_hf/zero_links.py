@@ -1,0 +1,47 @@
+"""Links whose weight is exactly 0, which a loaded model alone does not show.
+
+A dense tensor says where its non-zero weights are, and those are the links, except the few that
+have just been regrown with 0. A sparse checkpoint knows them; they are kept here, beside the model,
+until a sparsifier with ``init="from_weights"`` takes them up.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+import torch
+from torch import Tensor, nn
+
+_KNOWN: weakref.WeakKeyDictionary[nn.Module, dict[str, Tensor]] = weakref.WeakKeyDictionary()
+
+
+def remember_zero_links(model: nn.Module, name: str, indices: Tensor) -> None:
+    """Note that a model just loaded has links of weight 0.
+
+    Args:
+        model: the model.
+        name: the parameter's name.
+        indices: flat positions in the parameter, int64.
+    """
+    if indices.numel():
+        _KNOWN.setdefault(model, {})[name] = indices
+
+
+def take_zero_links(model: nn.Module) -> dict[str, Tensor]:
+    """What is known of a model; forgotten then, as training changes it.
+
+    Returns:
+        Parameter name → bool tensor of its shape and on its device, True at links of weight 0.
+    """
+    parameters = dict(model.named_parameters())
+    return {
+        name: _mask(parameters[name], indices)
+        for name, indices in _KNOWN.pop(model, {}).items()
+        if name in parameters
+    }
+
+
+def _mask(parameter: Tensor, indices: Tensor) -> Tensor:
+    mask = torch.zeros_like(parameter, dtype=torch.bool)
+    mask.view(-1)[indices.to(mask.device)] = True
+    return mask
