@@ -6,9 +6,9 @@
     python recipes/compare.py configs/compare_multi30k.yaml --jobs 8 --time_limit 9
 
 Every run is recipes/translation.py with the same arguments but its method, sparsity and seed: the
-same batches in the same order and the same first weights, which its record proves. A finished run is
-a JSON file in the results folder and is not done again; the same command goes on with the others,
-each from the step where it was stopped. Stop it at any time with Ctrl-C or SIGTERM.
+same batches in the same order and the same first weights, which its record proves. A finished run
+is a JSON file in the results folder and is not done again; the same command goes on with the
+others, each from the step where it was stopped. Stop it at any time with Ctrl-C or SIGTERM.
 
 CONFIG may be followed by further YAML files for recipes/translation.py and by its options, which
 hold for all runs: --data_dir FOLDER, --max_steps 100, --chts.update_interval 20.
@@ -25,6 +25,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ STARTED = time.monotonic()  # a time limit counts the seconds of the imports too
 import torch  # noqa: E402
 import yaml  # noqa: E402
 
+from chts_hf.compare.page import write_comparison  # noqa: E402
 from chts_hf.compare.progress import Progress  # noqa: E402
 from chts_hf.compare.record import make_record, read_record, record_path, write_record  # noqa: E402
 from chts_hf.compare.runner import Job, State, StopRequest, run_jobs  # noqa: E402
 from chts_hf.compare.spec import Comparison, Run, read_comparison  # noqa: E402
+from chts_hf.compare.tables import missing_text, quality_table  # noqa: E402
 from chts_hf.translation.resume import STOPPED  # noqa: E402
 
 TRANSLATION = Path(__file__).resolve().with_name("translation.py")
@@ -57,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     by_name = {run.name: run for run in missing}
+    if options.report:
+        write_page(comparison, results, output)
+        return 0
     jobs = [make_job(comparison, run, output / run.name) for run in missing]
 
     def finish(job: Job) -> None:
@@ -83,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.close()
         why = stop.reason
     say_what_happened(state, len(runs), why, time.monotonic() - STARTED)
+    if not why:  # there may be no time for it
+        write_page(comparison, results, output)
     if state.failed:
         return 1
     return 0 if state.complete else STOPPED
@@ -108,6 +116,7 @@ def read_command_line(argv: Sequence[str]) -> tuple[argparse.Namespace, Comparis
     parser.add_argument("--output_dir", type=Path, help="default: output/compare/SETTING")
     parser.add_argument("--commit", help="what records name where there is no git")
     parser.add_argument("--keep_models", action="store_true", help="keep finished runs' weights")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the page")
     parser.add_argument("--list", action="store_true", help="say which runs are there, and end")
     options, rest = parser.parse_known_args(list(argv))
     if options.jobs is not None and options.jobs < 1:
@@ -117,7 +126,15 @@ def read_command_line(argv: Sequence[str]) -> tuple[argparse.Namespace, Comparis
             f"--time_limit {options.time_limit:g} minutes leaves no time beside the "
             f"{options.grace:g} seconds of --grace"
         )
-    return options, read_comparison(options.config, options.layers, recipe_options(rest))
+    comparison = read_comparison(options.config, options.layers, recipe_options(rest))
+    return options, replace(comparison, source=name_of(options.config))
+
+
+def name_of(config: Path) -> str:
+    """A configuration's path inside the repository; elsewhere, its name alone."""
+    path = config.resolve()
+    inside = path.is_relative_to(REPOSITORY)
+    return path.relative_to(REPOSITORY).as_posix() if inside else path.name
 
 
 def recipe_options(words: Sequence[str]) -> dict[str, Any]:
@@ -203,6 +220,16 @@ def remove_weights(folder: Path) -> None:
         shutil.rmtree(checkpoint)
     for model in folder.glob("*.safetensors"):
         model.unlink()
+
+
+def write_page(comparison: Comparison, results: Path, output: Path) -> None:
+    """Write comparison.md with its numbers and pictures, of the runs that are there."""
+    summary, section = write_comparison(comparison, results, output)
+    page = output / "comparison.md"
+    page.write_text(section, encoding="utf-8")
+    print(f"\n{quality_table(comparison, summary.rows)}\n")
+    print("\n".join([missing_text(comparison, summary.missing), *summary.unlike]).strip())
+    print(f"Tables and pictures are in {page}")
 
 
 def say_what_happened(state: State, total: int, why: str | None, seconds: float) -> None:

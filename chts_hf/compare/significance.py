@@ -27,8 +27,8 @@ class Paired:
     Attributes:
         bleu: of the system.
         other: of the system that it is compared with.
-        p_bootstrap: two-sided p of the paired bootstrap (Koehn, 2004).
-        p_randomization: two-sided p of the paired approximate randomisation (Riezler & Maxwell,
+        p_bootstrap: p of the paired bootstrap (Koehn, 2004).
+        p_randomization: p of the two-sided paired approximate randomisation (Riezler & Maxwell,
             2005).
     """
 
@@ -86,7 +86,8 @@ def decode_statistics(text: str) -> np.ndarray:
     packed = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<u2")
     known = packed.reshape(2 + _ORDERS, -1).T.astype(np.int64)
     totals = [np.maximum(known[:, 0] - order, 0) for order in range(_ORDERS)]
-    return np.column_stack([known, *totals])
+    statistics: np.ndarray = np.column_stack([known, *totals])
+    return statistics
 
 
 def pool(runs: Sequence[np.ndarray]) -> np.ndarray:
@@ -103,7 +104,8 @@ def pool(runs: Sequence[np.ndarray]) -> np.ndarray:
         raise ValueError("there is no run to add up")
     if any(run.shape != runs[0].shape or (run[:, 1] != runs[0][:, 1]).any() for run in runs):
         raise ValueError("the runs were scored on different test sets: their references differ")
-    return np.sum(runs, axis=0)
+    total: np.ndarray = np.sum(runs, axis=0)
+    return total
 
 
 def compare(
@@ -111,9 +113,9 @@ def compare(
 ) -> Paired:
     """Test a system against another, sentence by sentence, with sacreBLEU's two paired tests.
 
-    Both are two-sided and seeded, so the same statistics give the same p. They say how likely such
-    a difference is where the *sentences* are the only chance; that another seed may give another
-    model is not in them, only in the standard error over seeds.
+    Both are seeded (``SACREBLEU_SEED``, 12345 unless set), so the same statistics give the same p.
+    They say how likely such a difference is where the *sentences* are the only chance; that another
+    seed may give another model is not in them, only in the standard error over seeds.
 
     Args:
         system: (sentences, 10), of :func:`sentence_statistics` or :func:`pool`.
@@ -126,7 +128,7 @@ def compare(
     """
     if system.shape != other.shape:
         raise ValueError(f"statistics of {len(system)} sentences and of {len(other)}")
-    results = {}
+    results: dict[str, Any] = {}
     for kind, samples in (("bs", resamples), ("ar", trials)):
         # The first is sacreBLEU's "baseline". Its tests ask the metric for a system's statistics
         # and look at nothing else of it, so statistics can stand in for translations.
