@@ -3,8 +3,9 @@
 
     python recipes/results.py                         # docs/results/ -> docs/results.md, README.md
 
-The folder holds `all_results.json` files of `recipes/translation.py` under any names. Runs of one
-setting are one table; runs that differ only in their seed are one row.
+The folder holds `all_results.json` files of `recipes/translation.py` under any names, and the records
+of `recipes/compare.py` in folders named after their settings. Runs of one setting are one table;
+runs that differ only in their seed are one row. A comparison's tests and pictures are added.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+from chts_hf.compare.page import write_comparison
+from chts_hf.compare.spec import read_comparison
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NEEDED = ("setting", "dataset", "method", "target_sparsity", "seed", "steps", "commit", "machine")
@@ -120,6 +125,9 @@ def write_page(folder: Path) -> str:
     parts = [HEAD]
     for setting, runs in by_setting(load_runs(folder)).items():
         first = runs[0]
+        if "config" in first:
+            parts.append(comparison_part(folder, setting, first["config"]))
+            continue
         steps = ", ".join(str(n) for n in sorted({run["steps"] for run in runs}))
         machines = ", ".join(sorted({run["machine"] for run in runs}))
         parts.append(
@@ -129,6 +137,15 @@ def write_page(folder: Path) -> str:
             f"BLEU `{first.get('bleu_signature')}`\n\n{table(runs)}\n"
         )
     return "\n".join(parts)
+
+
+def comparison_part(folder: Path, setting: str, config: str) -> str:
+    """The section of a comparison, whose pictures and numbers go beside its records."""
+    place = folder / setting
+    comparison = read_comparison(REPOSITORY / config)
+    return write_comparison(
+        replace(comparison, source=config), place, place, f"{folder.name}/{setting}/"
+    )[1]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -36,9 +36,9 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from chts_hf import CHTsCallback, find_targets
+from chts_hf.compare.significance import encode_statistics, sentence_statistics
 from chts_hf.machine import machine_kind
 from chts_hf.translation import (
     ModelSize,
@@ -52,7 +52,9 @@ from chts_hf.translation import (
     train_tokenizers,
 )
 from chts_hf.translation.arguments import EMBEDDED, Arguments, DataTrainingArguments, read_arguments
+from chts_hf.translation.batch_log import BatchLog, batches_digest
 from chts_hf.translation.plots import plot_run
+from chts_hf.translation.resume import STOPPED, StopOnSignal, find_checkpoint
 
 logger = logging.getLogger("translation")
 
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     data, training = arguments.data, arguments.training
     setup_logging(training)
     set_seed(training.seed)
-    checkpoint = find_checkpoint(arguments)
+    checkpoint = find_checkpoint(training)
 
     corpus = load_corpus(data)
     tokenizers, model = load_model(arguments, corpus)
@@ -83,7 +85,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     training.generation_max_length = training.generation_max_length or longest_output(data)
     metric = SacreBleu()
     sparse = CHTsCallback(arguments.chts)
-    snapshot = MaskSnapshot(sparse)
+    snapshot, stop = MaskSnapshot(sparse), StopOnSignal()
+    batches = BatchLog(output_folder(training) / "batches.txt")
+    if checkpoint is None:
+        batches.clear()
     trainer = TranslationTrainer(
         model=model,
         args=training,
@@ -96,16 +101,20 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         compute_metrics=scorer(metric, tokenizers, splits.get("validation"), data.target_lang)
         if training.predict_with_generate
         else None,
-        callbacks=[sparse, snapshot],
+        callbacks=[sparse, snapshot, stop],
+        batch_log=batches,
     )
 
-    results: dict[str, Any] = describe(arguments)
+    results = describe(arguments) | {"initial_weights": report.weights_digest(model)}
     if training.do_train:
         outcome = trainer.train(resume_from_checkpoint=checkpoint)
+        if stop.stopped:
+            sys.exit(STOPPED)  # the same command goes on from the checkpoint
         trainer.save_model()
         trainer.save_state()
         keep(trainer, "train", outcome.metrics, results)
         results["steps"] = trainer.state.global_step
+        results["batches"] = batches_digest(batches.path, trainer.state.global_step)
         if checkpoint is not None:
             results["resumed_from_step"] = snapshot.step
         assert sparse.sparsifier is not None
@@ -251,6 +260,9 @@ def translate_test(
         metrics |= {"predict_bleu": scores["bleu"], "predict_chrf": scores["chrf"]}
         for name in ("bleu_signature", "chrf_signature"):
             results[name] = scores[name]
+        results["bleu_statistics"] = encode_statistics(
+            sentence_statistics(translations, references)
+        )
         results["num_beams"] = search["num_beams"]
         path = output_folder(trainer.args) / "generated_predictions.txt"
         path.write_text("\n".join(translations) + "\n", encoding="utf-8")
@@ -342,27 +354,6 @@ def finish(trainer: TranslationTrainer, snapshot: MaskSnapshot, results: dict[st
         )
     print(report.format_table(results))
     print(f"Model, predictions, all_results.json and topology.png are in {folder}")
-
-
-def find_checkpoint(arguments: Arguments) -> str | None:
-    """Find the checkpoint to go on from: the one named, or the last of an unfinished run."""
-    training = arguments.training
-    named = training.resume_from_checkpoint
-    if not training.do_train or str(named).lower() == "false":
-        return None
-    folder = output_folder(training)
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if named is not None and str(named).lower() != "true":
-        return named
-    if named is None and last is not None:
-        state = json.loads((Path(last) / "trainer_state.json").read_text(encoding="utf-8"))
-        if state["global_step"] >= state["max_steps"]:
-            raise ValueError(
-                f"output_dir {str(folder)!r} holds a finished run ({last}): choose another "
-                "folder, or say --resume_from_checkpoint false to train anew in this one"
-            )
-        logger.warning("going on from %s; --resume_from_checkpoint false trains anew", last)
-    return last
 
 
 def output_folder(training: TranslationTrainingArguments) -> Path:
