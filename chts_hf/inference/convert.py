@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 
 from chts_hf.config import CHTsConfig
 from chts_hf.inference.choice import ROWS, Choice, measure
+from chts_hf.inference.layers import all_targets, holders
 from chts_hf.inference.linear import KERNELS, SparseLinear
-from chts_hf.targets import Target, find_targets
+from chts_hf.targets import Target
 
 Model = TypeVar("Model", bound=nn.Module)
 _LOGGER = logging.getLogger(__name__)
@@ -59,8 +59,7 @@ def to_sparse_inference(
         >>> model.generate(**batch, num_beams=4)  # doctest: +SKIP
     """
     model.eval()
-    with _all_trainable(model):
-        targets = find_targets(model, config)
+    targets = all_targets(model, config)
     parameters = {target.parameter_name: target for target in targets}
     choices: dict[tuple[object, ...], Choice] = {}
     counts: dict[str, int] = {}
@@ -95,12 +94,8 @@ def _convert(
     sparsity = 1 - weight.count_nonzero().item() / max(weight.numel(), 1)
     if sparsity < min_sparsity:
         return "dense"
-    holders = [
-        (name, module)
-        for name, module in model.named_modules()
-        if getattr(module, "weight", None) is parameter
-    ]
-    biases = {id(module.bias): module.bias for _, module in holders}
+    layers = holders(model, target)
+    biases = {id(layer.bias): layer.bias for layer in layers.values()}
     if len(biases) > 1:  # one matrix under two biases: no model of transformers has it
         return "dense"
     bias = next(iter(biases.values()))
@@ -112,20 +107,7 @@ def _convert(
     if choice.kernel == "dense":
         return "dense"
     replacement = SparseLinear(weight, bias, choice.kernel).eval()
-    for name, _ in holders:
+    for name in layers:
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, replacement)
     return choice.kernel
-
-
-@contextmanager
-def _all_trainable(model: nn.Module) -> Iterator[None]:
-    """Frozen layers are no targets of training, but do have zeros to skip."""
-    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    try:
-        for parameter in frozen:
-            parameter.requires_grad_(parameter.is_floating_point())
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)

@@ -36,7 +36,7 @@ def tiny_t5(**changes: object) -> T5ForConditionalGeneration:
 
 def tiny_bart(**changes: object) -> BartForConditionalGeneration:
     torch.manual_seed(0)
-    settings = tiny_marian().config.to_dict() | {"init_std": 0.3}
+    settings = tiny_marian(encoder_layers=2, decoder_layers=2).config.to_dict() | {"init_std": 0.3}
     names = ("vocab_size", "d_model", "init_std", "max_position_embeddings", "dropout")
     tokens = ("pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id")
     sides = [

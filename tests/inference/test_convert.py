@@ -35,8 +35,9 @@ def test_generate_gives_the_same_tokens(name, kernel):
     assert len(sparse_layers(model)) == len(targets)
     for beams in (1, 4):
         options = {"num_beams": beams, "do_sample": False, "max_new_tokens": 12}
+        options["no_repeat_ngram_size"] = 1  # tied embeddings would repeat one token
         want = dense.generate(**sentences(), **options)
-        assert want.unique().numel() > 3, "a model that repeats itself shows nothing"
+        assert want.unique().numel() > 10, "one token over and over shows nothing"
         assert torch.equal(model.generate(**sentences(), **options), want)
 
 

@@ -127,16 +127,15 @@ def test_without_a_working_compiler_the_layer_still_multiplies(monkeypatch, capl
 
 
 @pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler")
-def test_a_kernel_that_multiplies_wrongly_is_not_used(monkeypatch):
+def test_a_kernel_that_multiplies_wrongly_is_not_used(monkeypatch, tmp_path):
     source = native._SOURCE.read_text()
     wrong = source.replace("sum[0][v] += offset", "sum[0][v] -= offset")
     assert wrong != source
-    folder = native.tempfile.mkdtemp()
-    monkeypatch.setattr(native, "_SOURCE", native.Path(folder, "wrong.c"))
+    monkeypatch.setattr(native, "_SOURCE", tmp_path / "wrong.c")
+    monkeypatch.setattr(native, "_ATTEMPTS", ((),))
     native._SOURCE.write_text(wrong)
     native.native_kernel.cache_clear()
     try:
         assert native.native_kernel() is None
     finally:
-        native.shutil.rmtree(folder)
         native.native_kernel.cache_clear()
