@@ -1,7 +1,11 @@
 """Dynamic sparse training of Transformers by the Cannistraci-Hebb training soft rule (CHTs)."""
 
 from chts_hf.callback import CHTsCallback
+from chts_hf.checkpoint.load import load_sparse
 from chts_hf.checkpoint.mask_file import MaskFileError
+from chts_hf.checkpoint.quantizer import SparseQuantizer as _SparseQuantizer  # registers itself
+from chts_hf.checkpoint.save import SparseSizes, save_sparse
+from chts_hf.checkpoint.section import SparseFileError
 from chts_hf.config import CHTsConfig
 from chts_hf.methods import METHODS, Method, register_method
 from chts_hf.sparsifier import Sparsifier
@@ -15,7 +19,11 @@ __all__ = [
     "CHTsConfig",
     "MaskFileError",
     "Method",
+    "SparseFileError",
+    "SparseSizes",
     "Sparsifier",
     "find_targets",
+    "load_sparse",
     "register_method",
+    "save_sparse",
 ]

@@ -1,0 +1,143 @@
+"""A checkpoint folder that changes from its old state to its new one in a single step.
+
+Everything is written in a staging folder inside and put on the disk. Then the weight files move to
+names made from their contents, which nothing refers to yet; then tokenizer and generation settings
+are replaced, file by file; then config.json, which names the weight files (``transformers_weights``)
+and describes them, is replaced: that is the step. What the old config.json referred to goes last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import split_state_dict_into_shards_factory
+
+from chts_hf.checkpoint.tensor_file import Entry, aligned, header_bytes, write_file
+
+CONFIG_FILE = "config.json"
+#: The field of config.json that names the weight file or its index; transformers reads it.
+WEIGHTS_FIELD = "transformers_weights"
+# An underscore: the Trainer does not upload such files.
+_STAGING = "_saving-"
+_WEIGHT_FILES = re.compile(r"model(-[0-9a-f]{16})?(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+
+
+@dataclass(frozen=True)
+class Written:
+    """Weight files in a staging folder.
+
+    Attributes:
+        name: what config.json has to say.
+        names: all files.
+        checksums: tensor → CRC-32.
+        size: bytes of the tensor files, headers included.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    checksums: dict[str, int]
+    size: int
+
+
+@contextmanager
+def staging_folder(folder: Path) -> Iterator[Path]:
+    """A new folder inside ``folder``; those of processes that were killed are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{_STAGING}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING) as staging:
+        yield Path(staging)
+
+
+def write_weights(
+    staging: Path, entries: Sequence[Entry], max_shard_size: int | str, *, plain_name: bool = False
+) -> Written:
+    """Write tensors into one file, or into several with an index.
+
+    Args:
+        staging: where.
+        entries: the tensors.
+        max_shard_size: of a file, in bytes or as "5GB".
+        plain_name: use the names every tool looks for, such as ``model.safetensors``.
+    """
+    by_name = {entry.name: entry for entry in entries}
+    split = split_state_dict_into_shards_factory(
+        by_name,
+        get_storage_size=lambda entry: entry.size,
+        filename_pattern="shard{suffix}.safetensors",
+        max_shard_size=max_shard_size,
+    )
+    checksums: dict[str, int] = {}
+    digest = blake2b(digest_size=8)
+    for shard, names in split.filename_to_tensors.items():
+        ordered = aligned([by_name[name] for name in names])
+        found = write_file(staging / shard, ordered)
+        digest.update(header_bytes(ordered) + repr(sorted(found.items())).encode())
+        checksums |= found
+    stem = "model" if plain_name else f"model-{digest.hexdigest()}"
+    renamed = {shard: shard.replace("shard", stem, 1) for shard in split.filename_to_tensors}
+    size = 0
+    for shard, name in renamed.items():
+        size += (staging / shard).stat().st_size
+        (staging / shard).rename(staging / name)
+    if not split.is_sharded:
+        (name,) = renamed.values()
+        return Written(name, (name,), checksums, size)
+    index = {
+        "metadata": {"total_size": sum(entry.size for entry in entries)},
+        "weight_map": {n: renamed[shard] for n, shard in split.tensor_to_filename.items()},
+    }
+    name = f"{stem}.safetensors.index.json"
+    write_json(staging / name, index)
+    return Written(name, (*renamed.values(), name), checksums, size)
+
+
+def commit(staging: Path, folder: Path, weights: Written) -> None:
+    """Move everything from the staging folder to its place, config.json last."""
+    others = [
+        path.relative_to(staging)
+        for path in sorted(staging.rglob("*"))
+        if path.is_file() and path.name not in (*weights.names, CONFIG_FILE)
+    ]
+    for name in [*map(Path, weights.names), *others, Path(CONFIG_FILE)]:
+        if name == Path(CONFIG_FILE):
+            _sync_folder(folder)  # what it refers to must be there before it is
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sync_file(staging / name)
+        os.replace(staging / name, target)
+    _sync_folder(folder)
+    for path in folder.iterdir():
+        if _WEIGHT_FILES.fullmatch(path.name) and path.name not in weights.names:
+            path.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as transformers does."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # folders cannot be opened elsewhere
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,136 @@
+"""Reading a sparse checkpoint back into a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+from transformers.utils import cached_file
+
+from chts_hf.checkpoint.folder import CONFIG_FILE, WEIGHTS_FIELD
+from chts_hf.checkpoint.reader import check_files, is_sparse, read_config, read_section, weight_files
+from chts_hf.checkpoint.section import SparseFileError
+
+BACKENDS = ("dense", "csr")
+
+
+def load_sparse(
+    folder_or_hub_id: str | Path,
+    *,
+    backend: str = "dense",
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    subfolder: str = "",
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+) -> PreTrainedModel:
+    """Load a model that :func:`chts_hf.save_sparse` wrote, of whatever class it was.
+
+    Args:
+        folder_or_hub_id: a folder, or a repository on the Hub.
+        backend: "dense": an ordinary model, its zeros where it has no links, that can be trained on
+            (``CHTsConfig(init="from_weights")`` goes on with the same masks). "csr": a model for
+            inference on the CPU whose products skip the zeros.
+        dtype: of the weights; None: that of the file.
+        device: where the model goes; None: the CPU.
+        subfolder: of the repository; ``"sparse"`` where it was saved with ``dense_copy=True``.
+        revision: of the repository on the Hub.
+        token: for a private repository.
+        cache_dir: where downloads are kept.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        SparseFileError: the checkpoint is none, is damaged, or of a newer format.
+        ValueError: the backend is unknown, or the model's class is not one of transformers'.
+
+    Example:
+        >>> model = load_sparse("output/demo")
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    hub: dict[str, Any] = {
+        name: value
+        for name, value in (("revision", revision), ("token", token), ("cache_dir", cache_dir))
+        if value is not None
+    }
+    folder = _local_folder(folder_or_hub_id, subfolder, hub)
+    model_class = check_checkpoint(folder)
+    model: PreTrainedModel = model_class.from_pretrained(folder, dtype=dtype or "auto")
+    if backend == "csr":
+        from chts_hf.inference import to_sparse_inference  # type: ignore[import-not-found]
+
+        model = to_sparse_inference(model)
+    if device is not None:
+        model.to(device)  # type: ignore[arg-type]
+    return model
+
+
+def check_checkpoint(folder: Path) -> type[PreTrainedModel]:
+    """Check all of a sparse checkpoint in a local folder.
+
+    Returns:
+        The class of its model.
+
+    Raises:
+        SparseFileError: what is wrong with it.
+        ValueError: the class is not one of transformers'.
+    """
+    values = read_config(folder)
+    if not is_sparse(values) and (folder / "sparse" / CONFIG_FILE).is_file():
+        raise SparseFileError(
+            f"{folder} is a dense checkpoint with a sparse one beside it; load that with "
+            'subfolder="sparse"'
+        )
+    section = read_section(values, folder)
+    check_files(section, weight_files(folder, values))
+    return model_class_of(values, folder)
+
+
+def model_class_of(values: dict[str, Any], folder: Path) -> type[PreTrainedModel]:
+    """The class that a config.json names.
+
+    Raises:
+        ValueError: it is none of transformers'.
+    """
+    names = values.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    found = getattr(transformers, name, None) if isinstance(name, str) else None
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise ValueError(
+            f"{folder / CONFIG_FILE} says architectures={names!r:.120}, no model class of "
+            "transformers; load it with from_pretrained of the class it is"
+        )
+    return found
+
+
+def _local_folder(source: str | Path, subfolder: str, hub: dict[str, Any]) -> Path:
+    """The folder itself, or the one in the cache that a repository was downloaded to."""
+    local = Path(source)
+    if local.is_dir():
+        return local / subfolder
+    config = cached_file(str(source), CONFIG_FILE, subfolder=subfolder, **hub)
+    assert config is not None  # or it has raised
+    values = read_config(Path(config).parent)
+    wanted = [str(values.get(WEIGHTS_FIELD, "model.safetensors")), "generation_config.json"]
+    for name in wanted:
+        _download(source, name, subfolder, hub)
+    folder = Path(config).parent
+    for path in weight_files(folder, values):
+        _download(source, path.name, subfolder, hub)
+    return folder
+
+
+def _download(source: str | Path, name: str, subfolder: str, hub: dict[str, Any]) -> None:
+    cached_file(
+        str(source),
+        name,
+        subfolder=subfolder,
+        _raise_exceptions_for_missing_entries=False,
+        **hub,
+    )

@@ -1,0 +1,215 @@
+"""safetensors files, written tensor by tensor and read with suspicion.
+
+The format: eight bytes, little-endian, the length of a JSON header; the header, name → dtype, shape
+and the two offsets of its bytes in what follows; the tensors' bytes, without gaps. The safetensors
+library writes it from tensors that are all in memory; here each is made when its turn comes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from chts_hf.checkpoint.section import SparseFileError, parse_json
+
+#: torch's dtypes → safetensors' names and bytes.
+DTYPES: dict[torch.dtype, tuple[str, int]] = {
+    torch.float64: ("F64", 8),
+    torch.float32: ("F32", 4),
+    torch.float16: ("F16", 2),
+    torch.bfloat16: ("BF16", 2),
+    torch.int64: ("I64", 8),
+    torch.int32: ("I32", 4),
+    torch.int16: ("I16", 2),
+    torch.int8: ("I8", 1),
+    torch.uint8: ("U8", 1),
+    torch.bool: ("BOOL", 1),
+}
+_SIZES = dict(DTYPES.values())
+_LONGEST_HEADER = 100_000_000  # the safetensors library's own limit
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor to be written.
+
+    Attributes:
+        name: in the file.
+        dtype: its dtype.
+        shape: its shape.
+        make: makes the tensor; called once, when it is written.
+    """
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    make: Callable[[], Tensor]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return DTYPES[self.dtype][1] * math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file.
+
+    Attributes:
+        path: the file.
+        dtype: safetensors' name of it.
+        shape: its shape.
+        start: where its bytes begin in the file.
+        size: how many there are.
+    """
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+def header_bytes(entries: Sequence[Entry]) -> bytes:
+    """The start of a file of these tensors, whose bytes follow in this order."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for entry in entries:
+        header[entry.name] = {
+            "dtype": DTYPES[entry.dtype][0],
+            "shape": list(entry.shape),
+            "data_offsets": [offset, offset + entry.size],
+        }
+        offset += entry.size
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def aligned(entries: Sequence[Entry]) -> list[Entry]:
+    """The order in which every tensor's bytes are aligned: that of the safetensors library."""
+    return sorted(entries, key=lambda entry: (-DTYPES[entry.dtype][1], entry.name))
+
+
+def write_file(path: Path, entries: Sequence[Entry]) -> dict[str, int]:
+    """Write a file, holding one tensor at a time in memory; on return it is on the disk.
+
+    Args:
+        path: the file, overwritten if it is there.
+        entries: what is written, in the order it is.
+
+    Returns:
+        Name → CRC-32 of its bytes.
+    """
+    checksums: dict[str, int] = {}
+    with open(path, "wb") as file:
+        file.write(header_bytes(entries))
+        for entry in entries:
+            tensor = entry.make()
+            if tensor.dtype != entry.dtype or tuple(tensor.shape) != entry.shape:
+                raise RuntimeError(
+                    f"{entry.name} changed while it was saved: {entry.dtype} {entry.shape} became "
+                    f"{tensor.dtype} {tuple(tensor.shape)}"
+                )
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            data = flat.view(torch.uint8).numpy().data if flat.numel() else b""
+            checksums[entry.name] = zlib.crc32(data)
+            file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return checksums
+
+
+def read_header(path: Path) -> dict[str, Stored]:
+    """The tensors of a file, with everything the header says checked against the file's size.
+
+    Raises:
+        SparseFileError: the file is missing, truncated, or its header cannot be right.
+    """
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or not 2 <= length <= min(_LONGEST_HEADER, size - 8):
+                raise SparseFileError(
+                    f"{path} is truncated or no safetensors file: it has {size} bytes, its header "
+                    f"would have {length}"
+                )
+            text = file.read(length)
+    except OSError as error:
+        raise SparseFileError(f"{path} cannot be read: {error}") from error
+    header = parse_json(text, f"the header of {path}")
+    if not isinstance(header, dict):
+        raise SparseFileError(f"the header of {path} is no object")
+    header.pop("__metadata__", None)
+    begin, end, stored = 8 + length, 0, {}
+    for name, value in sorted(header.items(), key=lambda item: _offsets(path, *item)):
+        start, stop = _offsets(path, name, value)
+        dtype, shape = value.get("dtype"), value.get("shape")
+        if not isinstance(dtype, str) or dtype not in _SIZES:
+            raise SparseFileError(f"{path}: {name!r:.120} has the unknown dtype {dtype!r:.60}")
+        if (
+            not isinstance(shape, list)
+            or len(shape) > 16
+            or not all(type(n) is int and 0 <= n <= size for n in shape)
+        ):
+            raise SparseFileError(f"{path}: {name!r:.120} cannot have the shape {shape!r:.60}")
+        if start != end or stop - start != _SIZES[dtype] * math.prod(shape):
+            raise SparseFileError(
+                f"{path}: {name!r:.120}, {dtype} {shape}, cannot lie at bytes {start} to {stop}"
+            )
+        end = stop
+        stored[name] = Stored(path, dtype, tuple(shape), begin + start, stop - start)
+    if begin + end != size:
+        raise SparseFileError(
+            f"{path} is truncated or damaged: its header describes {begin + end} bytes, it has {size}"
+        )
+    return stored
+
+
+def checksum(tensor: Stored) -> int:
+    """The CRC-32 of a stored tensor's bytes."""
+    value = 0
+    for chunk in _chunks(tensor):
+        value = zlib.crc32(chunk, value)
+    return value
+
+
+def read_bytes(tensor: Stored) -> Tensor:
+    """A stored tensor's bytes, as a uint8 tensor."""
+    data = bytearray(b"".join(_chunks(tensor)))
+    return torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+
+
+def _chunks(tensor: Stored) -> Iterator[bytes]:
+    with open(tensor.path, "rb") as file:
+        file.seek(tensor.start)
+        left = tensor.size
+        while left:
+            chunk = file.read(min(left, _CHUNK))
+            if not chunk:
+                raise SparseFileError(f"{tensor.path} became shorter while it was read")
+            left -= len(chunk)
+            yield chunk
+
+
+def _offsets(path: Path, name: str, value: object) -> tuple[int, int]:
+    offsets = value.get("data_offsets") if isinstance(value, dict) else None
+    if (
+        not isinstance(offsets, list)
+        or len(offsets) != 2
+        or not all(type(n) is int for n in offsets)
+        or not 0 <= offsets[0] <= offsets[1]
+    ):
+        raise SparseFileError(f"{path}: {name!r:.120} has no offsets: {value!r:.120}")
+    return offsets[0], offsets[1]

@@ -1,0 +1,31 @@
+"""Links whose weight is exactly 0, which a loaded model alone does not show.
+
+A dense tensor says where its non-zero weights are, and those are the links, except the few that have
+just been regrown with 0. A sparse checkpoint knows them; they are kept here, beside the model, until a
+sparsifier with ``init="from_weights"`` takes them up.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+from torch import Tensor, nn
+
+_KNOWN: weakref.WeakKeyDictionary[nn.Module, dict[str, Tensor]] = weakref.WeakKeyDictionary()
+
+
+def remember_zero_links(model: nn.Module, name: str, indices: Tensor) -> None:
+    """Note that a model just loaded has links of weight 0.
+
+    Args:
+        model: the model.
+        name: the parameter's name.
+        indices: flat positions in the parameter, int64.
+    """
+    if indices.numel():
+        _KNOWN.setdefault(model, {})[name] = indices
+
+
+def take_zero_links(model: nn.Module) -> dict[str, Tensor]:
+    """What is known of a model, name → flat indices; it is forgotten, for training will change it."""
+    return _KNOWN.pop(model, {})
