@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from safetensors import SafetensorError
 
-from chts_hf import __version__
+from chts_hf import SparseFileError, __version__
 from chts_hf.commands import COMMANDS
 from chts_hf.commands.base import CommandError
 
@@ -39,10 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; the process's own if not given.
 
     Returns:
-        The exit code: 0, or 1 where a check failed or a file is not usable.
+        The exit code: 0; 1 where a check failed or a file is not usable; 2 for a wrong command
+        line.
 
     Raises:
-        SystemExit: with code 2 for a wrong command line, with 0 for ``--help``.
+        SystemExit: from the parser, with code 2 for a wrong command line, with 0 for ``--help``.
     """
     try:
         arguments = build_parser().parse_args(argv)
@@ -54,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except (CommandError, OSError, RuntimeError, SafetensorError, ValueError) as error:
+    except (CommandError, SparseFileError, SafetensorError, OSError, ValueError) as error:
         print(f"chts-hf: error: {error}", file=sys.stderr)
-        return 1
+        return getattr(error, "exit_code", 1)
     return code
 
 

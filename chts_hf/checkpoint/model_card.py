@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from chts_hf.checkpoint.save import SparseSizes
 from chts_hf.config import CHTsConfig
 from chts_hf.methods import METHODS
 
@@ -33,7 +34,7 @@ def model_card(
     stats: Mapping[str, Any],
     *,
     architecture: str = "A Transformer",
-    sizes: Mapping[str, int] | None = None,
+    sizes: SparseSizes | None = None,
     results: Mapping[str, Any] | None = None,
     draft: ModelCard | None = None,
 ) -> ModelCard:
@@ -47,7 +48,7 @@ def model_card(
         config: the method and its settings.
         stats: from :meth:`chts_hf.Sparsifier.stats`.
         architecture: what the model is, "MarianMTModel".
-        sizes: what is compared → bytes, the dense size first.
+        sizes: of the sparse file, as :func:`chts_hf.save_sparse` returns them.
         results: what a run left in ``all_results.json``: ``predict_bleu`` with ``bleu_signature``,
             ``dataset``, ``languages``, run times and the machine they were measured on;
             ``speed``, a list of ``{"name", "value", "machine"}``, is added to the speeds.
@@ -90,7 +91,7 @@ def model_card(
         itop_rate=f"{stats['itop_rate']:.4f}",
         anp=f"{stats['anp']:.4f}",
         updates=stats["updates"],
-        sizes=_size_rows(sizes or {}),
+        sizes=_size_rows(sizes),
         speed=_speed_rows(results),
         settings=json.dumps(config.to_dict(), indent=2),
         provenance=_provenance(results),
@@ -166,11 +167,21 @@ def _all_parameters(results: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _size_rows(sizes: Mapping[str, int]) -> list[dict[str, str]]:
-    dense = next(iter(sizes.values()), 0)
+def _size_rows(sizes: SparseSizes | None) -> list[dict[str, str]]:
+    if sizes is None:
+        return []
+    rows = (
+        ("all, with the file's header", sizes.sparse_bytes, sizes.dense_bytes, sizes.ratio),
+        (
+            "sparsified",
+            sizes.sparsified_bytes,
+            sizes.sparsified_dense_bytes,
+            sizes.sparsified_ratio,
+        ),
+    )
     return [
-        {"name": name, "bytes": f"{count:,}", "share": _percent(count / dense) if dense else ""}
-        for name, count in sizes.items()
+        {"name": name, "bytes": f"{size:,}", "dense": f"{dense:,}", "share": _percent(ratio)}
+        for name, size, dense, ratio in rows
     ]
 
 

@@ -18,15 +18,18 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import PushInProgress
 
+from chts_hf.checkpoint.export import inspect_file
 from chts_hf.checkpoint.mask_file import save_masks
 from chts_hf.checkpoint.model_card import model_card
-from chts_hf.checkpoint.save import save_sparse
+from chts_hf.checkpoint.save import SparseSizes, save_sparse
+from chts_hf.checkpoint.section import SparseFileError
 from chts_hf.machine import machine_kind
 from chts_hf.sparsifier import Sparsifier
 
@@ -106,6 +109,7 @@ class _Pushes:
             sparsifier.config,
             sparsifier.stats(),
             architecture=type(sparsifier.model).__name__,
+            sizes=_sizes(self._folder),
             results=self._results(sparsifier),
             draft=draft,
         )
@@ -116,8 +120,7 @@ class _Pushes:
         trainer = self._trainer
         pushed = type(trainer).push_to_hub(trainer, *args, **kwargs)
         if isinstance(pushed, Future):
-            pushed.add_done_callback(self._report)
-            pushed.add_done_callback(self._remove_old_weights)
+            pushed.add_done_callback(self._after_push)
         elif pushed is not None:
             self._remove_old_weights()
         return pushed
@@ -178,38 +181,43 @@ class _Pushes:
             "steps": trainer.state.global_step,
             "seed": trainer.args.seed,
             "machine": machine_kind(),
+            "threads": torch.get_num_threads(),
             "topology_runtime": sparsifier.stats()["topology_runtime"],
         }
 
     def _upload(self, folder: Path, message: str, **options: Any) -> Future[Any]:
-        trainer = self._trainer
-        assert trainer.hub_model_id is not None  # made when the Trainer was
-        job: Future[Any] = self._api.upload_folder(
-            repo_id=trainer.hub_model_id,
-            folder_path=folder,
-            commit_message=message,
-            token=trainer.args.hub_token,
-            revision=trainer.args.hub_revision,
-            run_as_future=True,
-            **options,
-        )
-        job.add_done_callback(self._report)
-        return job
+        """Upload in the background, one job after the other."""
+        args, repo = self._trainer.args, self._trainer.hub_model_id
+        assert repo is not None  # made when the Trainer was
 
-    def _report(self, job: Future[Any]) -> None:
-        """Say that a push failed, when it fails: the Trainer never looks."""
+        def push() -> Any:
+            try:
+                return self._api.upload_folder(
+                    repo_id=repo,
+                    folder_path=folder,
+                    commit_message=message,
+                    token=args.hub_token,
+                    revision=args.hub_revision,
+                    **options,
+                )
+            except Exception as error:
+                _report(error)  # the Trainer waits for its jobs, and never looks at them
+                raise
+
+        return self._api.run_as_future(push)
+
+    def _after_push(self, job: Future[Any]) -> None:
+        """What becomes of a push that nobody waited for."""
         error = None if job.cancelled() else job.exception()
         if error is not None:
-            logger.warning(
-                "a background push to the Hub failed: %s: %s. Training goes on; the next save "
-                "pushes again, and trainer.push_to_hub() pushes now and raises what goes wrong",
-                type(error).__name__, error,
-            )  # fmt: skip
+            _report(error)
+        elif not job.cancelled():
+            self._remove_old_weights()
 
-    def _remove_old_weights(self, job: Future[Any] | None = None) -> None:
+    def _remove_old_weights(self) -> None:
         """Take the weight files of earlier pushes off the Hub; those of each save have new names."""
         trainer = self._reference()
-        if trainer is None or (job is not None and (job.cancelled() or job.exception())):
+        if trainer is None:
             return
         repo: dict[str, Any] = {
             "repo_id": trainer.hub_model_id,
@@ -228,3 +236,18 @@ class _Pushes:
                 self._api.delete_files(delete_patterns=old, commit_message=message, **repo)
         except HfHubHTTPError as error:  # what was pushed is whole; these files are only in the way
             logger.warning("weight files of earlier pushes stay on the Hub: %s", error)
+
+
+def _sizes(folder: Path) -> SparseSizes | None:
+    try:
+        return inspect_file(folder).sizes
+    except SparseFileError:  # nothing sparse was saved there
+        return None
+
+
+def _report(error: BaseException) -> None:
+    logger.warning(
+        "a background push to the Hub failed: %s: %s. Training goes on; the next save pushes again, "
+        "and trainer.push_to_hub() pushes now and raises what goes wrong",
+        type(error).__name__, error,
+    )  # fmt: skip

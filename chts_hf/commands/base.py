@@ -13,6 +13,14 @@ Commands = Any
 class CommandError(Exception):
     """Something a user can mend; printed without a traceback, exit code 1."""
 
+    exit_code = 1
+
+
+class UsageError(CommandError):
+    """The command line is wrong in a way that the parser can't see; exit code 2."""
+
+    exit_code = 2
+
 
 def add_command(
     commands: Commands, name: str, *, summary: str, description: str, examples: list[str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from chts_hf.commands.base import Commands, add_command
+from chts_hf.commands.base import Commands, UsageError, add_command
 from chts_hf.methods import METHODS, method_table
 
 
@@ -18,12 +18,12 @@ def add_parser(commands: Commands) -> None:
         examples=["chts-hf methods", "chts-hf methods chts rigl"],
     )
     parser.add_argument("names", nargs="*", metavar="METHOD", help="all if none is named")
-    parser.set_defaults(run=lambda arguments: _run(parser, arguments))
+    parser.set_defaults(run=_run)
 
 
-def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     unknown = [name for name in arguments.names if name not in METHODS]
     if unknown:
-        parser.error(f"no method {', '.join(unknown)}; there are {', '.join(METHODS)}")
+        raise UsageError(f"no method {', '.join(unknown)}; there are {', '.join(METHODS)}")
     print(method_table(arguments.names or METHODS))
     return 0
