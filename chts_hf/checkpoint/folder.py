@@ -22,14 +22,15 @@ from typing import Any
 
 from huggingface_hub import split_state_dict_into_shards_factory
 
-from chts_hf.checkpoint.tensor_file import Entry, aligned, header_bytes, write_file
+from chts_hf.checkpoint.tensor_file import Entry, aligned, write_file
 
 CONFIG_FILE = "config.json"
 #: The field of config.json that names the weight file or its index; transformers reads it.
 WEIGHTS_FIELD = "transformers_weights"
 # An underscore: the Trainer does not upload such files.
 _STAGING = "_saving-"
-_WEIGHT_FILES = re.compile(r"model(-[0-9a-f]{16})?(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+#: Names of weight files, ours and transformers'.
+WEIGHT_FILES = re.compile(r"model(-[0-9a-f]{16})?(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def write_weights(
     for shard, names in split.filename_to_tensors.items():
         ordered = aligned([by_name[name] for name in names])
         found = write_file(staging / shard, ordered)
-        digest.update(header_bytes(ordered) + repr(sorted(found.items())).encode())
+        described = [(entry.name, *entry.stored_as, found[entry.name]) for entry in ordered]
+        digest.update(repr(described).encode())
         checksums |= found
     stem = "model" if plain_name else f"model-{digest.hexdigest()}"
     renamed = {shard: shard.replace("shard", stem, 1) for shard in split.filename_to_tensors}
@@ -118,7 +120,7 @@ def commit(staging: Path, folder: Path, weights: Written) -> None:
         os.replace(staging / name, target)
     _sync_folder(folder)
     for path in folder.iterdir():
-        if _WEIGHT_FILES.fullmatch(path.name) and path.name not in weights.names:
+        if WEIGHT_FILES.fullmatch(path.name) and path.name not in weights.names:
             path.unlink()
 
 

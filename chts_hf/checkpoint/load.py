@@ -11,7 +11,13 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from chts_hf.checkpoint.folder import CONFIG_FILE, WEIGHTS_FIELD
-from chts_hf.checkpoint.reader import check_files, is_sparse, read_config, read_section, weight_files
+from chts_hf.checkpoint.reader import (
+    check_files,
+    is_sparse,
+    read_config,
+    read_section,
+    weight_files,
+)
 from chts_hf.checkpoint.section import SparseFileError
 
 BACKENDS = ("dense", "csr")

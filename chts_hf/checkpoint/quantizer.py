@@ -126,8 +126,7 @@ class SparseQuantizer(HfQuantizer):
                 )
             if layer.layout != DENSE:
                 target, stream = (
-                    rename_source_key(key, renamings, [])[0]
-                    for key in (name, name + STREAM_SUFFIX)
+                    rename_source_key(key, renamings, [])[0] for key in (name, name + STREAM_SUFFIX)
                 )
                 sources = [f"^{re.escape(key)}$" for key in (stream, target)]
                 converters.append(WeightConverter(sources, [target], [Unpack(name, layer)]))

@@ -25,7 +25,7 @@ from chts_hf.checkpoint.folder import (
 )
 from chts_hf.checkpoint.layout import BITMASK, DENSE, choose_layout, encode_links
 from chts_hf.checkpoint.section import STREAM_SUFFIX, VALUE_DTYPES, Layer, Section
-from chts_hf.checkpoint.tensor_file import DTYPES, Entry, header_bytes
+from chts_hf.checkpoint.tensor_file import DTYPES, Entry, dense_size
 from chts_hf.config import CHTsConfig
 from chts_hf.sparsifier import attached_sparsifier
 from chts_hf.targets import find_targets
@@ -168,13 +168,12 @@ def write_sparse(
         write_json(staging / CONFIG_FILE, _config_values(model) | extra)
         commit(staging, folder, written)
 
-    dense = [_dense_entry(name, tensor) for name, tensor in state.items()]
     parts = section.tensor_names()
     return SparseSizes(
         sparse_bytes=written.size,
-        dense_bytes=len(header_bytes(dense)) + sum(entry.size for entry in dense),
+        dense_bytes=dense_size({n: _dense_entry(n, t).stored_as for n, t in state.items()}),
         sparsified_bytes=sum(entry.size for entry in entries if entry.name in parts),
-        sparsified_dense_bytes=sum(entry.size for entry in dense if entry.name in layers),
+        sparsified_dense_bytes=sum(layer.dense_bytes for layer in layers.values()),
         links=section.links,
         weights=section.weights,
     )

@@ -65,6 +65,11 @@ class Layer:
         """How many weights there are, links or not."""
         return math.prod(self.shape)
 
+    @property
+    def dense_bytes(self) -> int:
+        """What the weight takes dense."""
+        return self.weights * VALUE_DTYPES[self.dtype]
+
 
 @dataclass(frozen=True)
 class Section:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,11 @@ class Entry:
         """Bytes."""
         return DTYPES[self.dtype][1] * math.prod(self.shape)
 
+    @property
+    def stored_as(self) -> tuple[str, tuple[int, ...]]:
+        """safetensors' name of the dtype, and the shape."""
+        return DTYPES[self.dtype][0], self.shape
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -80,20 +85,27 @@ class Stored:
     size: int
 
 
-def header_bytes(entries: Sequence[Entry]) -> bytes:
-    """The start of a file of these tensors, whose bytes follow in this order."""
+def header_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
+    """The start of a file of these tensors, whose bytes follow in this order.
+
+    Args:
+        tensors: name → safetensors' name of the dtype, and shape.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for entry in entries:
-        header[entry.name] = {
-            "dtype": DTYPES[entry.dtype][0],
-            "shape": list(entry.shape),
-            "data_offsets": [offset, offset + entry.size],
-        }
-        offset += entry.size
+    for name, (dtype, shape) in tensors.items():
+        end = offset + _SIZES[dtype] * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
+
+
+def dense_size(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> int:
+    """The bytes of one file of these tensors, its header included."""
+    data = sum(_SIZES[dtype] * math.prod(shape) for dtype, shape in tensors.values())
+    return len(header_bytes(tensors)) + data
 
 
 def aligned(entries: Sequence[Entry]) -> list[Entry]:
@@ -113,7 +125,7 @@ def write_file(path: Path, entries: Sequence[Entry]) -> dict[str, int]:
     """
     checksums: dict[str, int] = {}
     with open(path, "wb") as file:
-        file.write(header_bytes(entries))
+        file.write(header_bytes({entry.name: entry.stored_as for entry in entries}))
         for entry in entries:
             tensor = entry.make()
             if tensor.dtype != entry.dtype or tuple(tensor.shape) != entry.shape:
@@ -189,6 +201,12 @@ def read_bytes(tensor: Stored) -> Tensor:
     """A stored tensor's bytes, as a uint8 tensor."""
     data = bytearray(b"".join(_chunks(tensor)))
     return torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+
+
+def read_values(tensor: Stored) -> Tensor:
+    """A stored tensor, in its dtype and shape."""
+    dtype = next(dtype for dtype, (name, _) in DTYPES.items() if name == tensor.dtype)
+    return read_bytes(tensor).view(dtype).reshape(tensor.shape)
 
 
 def _chunks(tensor: Stored) -> Iterator[bytes]:
