@@ -116,7 +116,9 @@ def _metadata(
     if scores:
         fields |= {"model_name": _short(repo_id), "eval_results": list(scores)}
     fields |= known
-    return ModelCardData(**{name: value for name, value in fields.items() if value not in (None, [])})
+    return ModelCardData(
+        **{name: value for name, value in fields.items() if value not in (None, [])}
+    )
 
 
 def _scores(results: Mapping[str, Any], pair: Sequence[str]) -> list[EvalResult]:

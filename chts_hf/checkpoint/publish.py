@@ -173,10 +173,10 @@ class _Pushes:
             results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if results.get("chts") == sparsifier.config.to_dict():
                 return results
-            logger.warning(
-                "the model card leaves %s out: it is of a run with other settings", path
-            )
-        times = next((log for log in reversed(trainer.state.log_history) if "train_runtime" in log), {})
+            logger.warning("the model card leaves %s out: it is of a run with other settings", path)
+        times = next(
+            (log for log in reversed(trainer.state.log_history) if "train_runtime" in log), {}
+        )
         return times | {
             "steps": trainer.state.global_step,
             "seed": trainer.args.seed,

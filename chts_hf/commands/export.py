@@ -33,7 +33,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     folder, out = model_folder(arguments.folder), Path(arguments.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CommandError(f"{arguments.out!r} is there already; name a folder that is new or empty")
+        raise CommandError(
+            f"{arguments.out!r} is there already; name a folder that is new or empty"
+        )
     logging.disable_progress_bar()
     if arguments.to == "dense":
         densify(folder, out)

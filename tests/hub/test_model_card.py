@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from jinja2 import meta
 
-from chts_hf import CHTsConfig, Sparsifier, SparseSizes
+from chts_hf import CHTsConfig, SparseSizes, Sparsifier
 from chts_hf.checkpoint import model_card as cards
 from chts_hf.checkpoint.model_card import model_card
 from tests.builders import tiny_marian
