@@ -1,9 +1,9 @@
 """Dynamic sparse training of Transformers by the Cannistraci-Hebb training soft rule (CHTs)."""
 
 from chts_hf.callback import CHTsCallback
+from chts_hf.checkpoint import quantizer as _registered_on_import  # noqa: F401
 from chts_hf.checkpoint.load import load_sparse
 from chts_hf.checkpoint.mask_file import MaskFileError
-from chts_hf.checkpoint.quantizer import SparseQuantizer as _SparseQuantizer  # registers itself
 from chts_hf.checkpoint.save import SparseSizes, save_sparse
 from chts_hf.checkpoint.section import SparseFileError
 from chts_hf.config import CHTsConfig

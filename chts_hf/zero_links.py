@@ -1,8 +1,8 @@
 """Links whose weight is exactly 0, which a loaded model alone does not show.
 
-A dense tensor says where its non-zero weights are, and those are the links, except the few that have
-just been regrown with 0. A sparse checkpoint knows them; they are kept here, beside the model, until a
-sparsifier with ``init="from_weights"`` takes them up.
+A dense tensor says where its non-zero weights are, and those are the links, except the few that
+have just been regrown with 0. A sparse checkpoint knows them; they are kept here, beside the model,
+until a sparsifier with ``init="from_weights"`` takes them up.
 """
 
 from __future__ import annotations
@@ -27,5 +27,5 @@ def remember_zero_links(model: nn.Module, name: str, indices: Tensor) -> None:
 
 
 def take_zero_links(model: nn.Module) -> dict[str, Tensor]:
-    """What is known of a model, name → flat indices; it is forgotten, for training will change it."""
+    """What is known of a model, name → flat indices; forgotten then, as training changes it."""
     return _KNOWN.pop(model, {})

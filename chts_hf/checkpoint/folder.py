@@ -2,8 +2,8 @@
 
 Everything is written in a staging folder inside and put on the disk. Then the weight files move to
 names made from their contents, which nothing refers to yet; then tokenizer and generation settings
-are replaced, file by file; then config.json, which names the weight files (``transformers_weights``)
-and describes them, is replaced: that is the step. What the old config.json referred to goes last.
+are replaced, file by file; then config.json is replaced, which names the weight files
+(``transformers_weights``) and describes them: that is the step. What the old one named goes last.
 """
 
 from __future__ import annotations

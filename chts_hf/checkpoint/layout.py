@@ -1,7 +1,7 @@
 """How the positions of a weight's links are written: whichever of four layouts is smallest.
 
-A weight of ``n`` elements, ``k`` of them links, is stored as its ``k`` values in row-major order and
-a stream of bytes that says where they belong:
+A weight of ``n`` elements, ``k`` of them links, is stored as its ``k`` values in row-major order
+and a stream of bytes that says where they belong:
 
 ========  =====================================================================  ===============
 layout    stream                                                                 bytes
@@ -12,10 +12,10 @@ gaps4     per link a 4-bit code: how many weights without a link precede it     
 gaps8     the same with 8-bit codes                                              ``≈ k``
 ========  =====================================================================  ===============
 
-(gaps4: at 90 % sparsity, where the entropy of the positions is ``0.059 n`` bytes.) In a gap stream the
-highest code, 15 or 255, says "skip that many weights, no link here", so a gap of any length is
-written as some skips and a remainder. gaps4 puts two codes in a byte, the first in the high bits; an
-odd last one is filled up with a skip.
+(gaps4: at 90 % sparsity, where the entropy of the positions is ``0.059 n`` bytes.) In a gap stream
+the highest code, 15 or 255, says "skip that many weights, no link here", so a gap of any length is
+written as some skips and a remainder. gaps4 puts two codes in a byte, the first in the high bits;
+an odd last one is filled up with a skip.
 """
 
 from __future__ import annotations
@@ -66,12 +66,14 @@ def encode_links(mask: Tensor, layout: str) -> Tensor:
     """
     if layout == BITMASK:
         return pack_bits(mask)
-    gaps, skip = _gaps(mask), _SKIP[layout]
+    gaps: NDArray[np.int64] = _gaps(mask)
+    skip = _SKIP[layout]
     last = np.cumsum(gaps // skip + 1) - 1  # the position of each link's own code, behind its skips
-    codes = np.full(int(last[-1]) + 1 if last.size else 0, skip, dtype=np.uint8)
-    codes[last] = gaps % skip
+    count = int(last[-1]) + 1 if last.size else 0
+    codes: NDArray[np.uint8] = np.full(count, skip, dtype=np.uint8)
+    codes[last] = (gaps % skip).astype(np.uint8)
     if layout == GAPS4:
-        codes = np.append(codes, np.uint8(skip)) if codes.size % 2 else codes
+        codes = np.pad(codes, (0, codes.size % 2), constant_values=skip)
         codes = (codes[0::2] << 4) | codes[1::2]
     return torch.from_numpy(codes)
 
@@ -166,7 +168,8 @@ _ONES = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
 def _gaps(mask: Tensor) -> NDArray[np.int64]:
     """How many weights without a link precede each link."""
     positions = np.flatnonzero(mask.detach().cpu().numpy().reshape(-1))
-    return np.diff(positions, prepend=-1) - 1
+    gaps: NDArray[np.int64] = np.diff(positions, prepend=-1) - 1
+    return gaps
 
 
 def _stream_bytes(gaps: NDArray[np.int64], layout: str) -> int:
@@ -178,4 +181,5 @@ def _positions(data: NDArray[np.uint8], layout: str) -> NDArray[np.int64]:
     """The flat indices of the links of a gap stream, ascending by construction."""
     codes = np.stack((data >> 4, data & 15), axis=1).reshape(-1) if layout == GAPS4 else data
     ends: NDArray[np.int64] = np.cumsum(codes + (codes != _SKIP[layout]), dtype=np.int64)
-    return ends[codes != _SKIP[layout]] - 1
+    positions: NDArray[np.int64] = ends[codes != _SKIP[layout]] - 1
+    return positions

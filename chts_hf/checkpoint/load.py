@@ -12,9 +12,10 @@ from transformers.utils import cached_file
 
 from chts_hf.checkpoint.folder import CONFIG_FILE, WEIGHTS_FIELD
 from chts_hf.checkpoint.reader import (
-    check_files,
+    check_tensors,
     is_sparse,
     read_config,
+    read_headers,
     read_section,
     weight_files,
 )
@@ -69,7 +70,9 @@ def load_sparse(
     model_class = check_checkpoint(folder)
     model: PreTrainedModel = model_class.from_pretrained(folder, dtype=dtype or "auto")
     if backend == "csr":
-        from chts_hf.inference import to_sparse_inference  # type: ignore[import-not-found]
+        from chts_hf.inference import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+            to_sparse_inference,
+        )
 
         model = to_sparse_inference(model)
     if device is not None:
@@ -78,7 +81,9 @@ def load_sparse(
 
 
 def check_checkpoint(folder: Path) -> type[PreTrainedModel]:
-    """Check all of a sparse checkpoint in a local folder.
+    """Check the description and the headers of a sparse checkpoint in a local folder.
+
+    transformers opens the files before it asks our quantizer, which checks their contents.
 
     Returns:
         The class of its model.
@@ -94,7 +99,7 @@ def check_checkpoint(folder: Path) -> type[PreTrainedModel]:
             'subfolder="sparse"'
         )
     section = read_section(values, folder)
-    check_files(section, weight_files(folder, values))
+    check_tensors(section, read_headers(weight_files(folder, values)))
     return model_class_of(values, folder)
 
 

@@ -140,7 +140,8 @@ class SparseQuantizer(HfQuantizer):
                 _remember(model, name, weight.detach(), torch.ones_like(weight, dtype=torch.bool))
         # From here on it is a model like any other: nothing of how it was stored is saved again.
         used = getattr(model, "_weight_conversions", None) or []
-        model._weight_conversions = [entry for entry in used if not _is_ours(entry)]
+        own = [entry for entry in used if not _is_ours(entry)]
+        model.__dict__["_weight_conversions"] = own  # a plain attribute, as transformers sets it
         if hasattr(model.config, WEIGHTS_FIELD):
             delattr(model.config, WEIGHTS_FIELD)
         return model

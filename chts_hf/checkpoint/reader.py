@@ -48,7 +48,8 @@ def read_section(values: Mapping[str, Any], where: Path) -> Section:
     """
     if not is_sparse(values):
         raise SparseFileError(
-            f"{where} is no sparse checkpoint: its config.json has no quantization_config of chts_hf"
+            f"{where} is no sparse checkpoint: its {CONFIG_FILE} has no quantization_config of "
+            "chts_hf"
         )
     try:
         return Section.from_dict(values["quantization_config"])

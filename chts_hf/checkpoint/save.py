@@ -91,7 +91,7 @@ def save_sparse(
     Args:
         model: on any device, in fp32, bf16 or fp16.
         folder: made if it is not there. What transformers left there of an older model is replaced.
-        config: what the model was trained with. None: that of the model's sparsifier, if it has one.
+        config: what the model was trained with. None: that of its sparsifier, if it has one.
         masks: parameter name → bool tensor, True where there is a link. None: the masks of the
             model's sparsifier; without one, each weight that ``find_targets(model, config)``
             returns has its links where it is not 0.

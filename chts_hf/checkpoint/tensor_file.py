@@ -62,7 +62,7 @@ class Entry:
 
     @property
     def stored_as(self) -> tuple[str, tuple[int, ...]]:
-        """safetensors' name of the dtype, and the shape."""
+        """Name of the dtype in safetensors, and the shape."""
         return DTYPES[self.dtype][0], self.shape
 
 
@@ -184,7 +184,8 @@ def read_header(path: Path) -> dict[str, Stored]:
         stored[name] = Stored(path, dtype, tuple(shape), begin + start, stop - start)
     if begin + end != size:
         raise SparseFileError(
-            f"{path} is truncated or damaged: its header describes {begin + end} bytes, it has {size}"
+            f"{path} is truncated or damaged: its header describes {begin + end} bytes, it has "
+            f"{size}"
         )
     return stored
 

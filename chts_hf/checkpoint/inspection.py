@@ -1,0 +1,254 @@
+"""What is in a sparse checkpoint, and whether it is sound, without building the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from chts_hf.checkpoint.layout import DENSE
+from chts_hf.checkpoint.reader import (
+    check_layer_stream,
+    check_tensors,
+    read_config,
+    read_headers,
+    read_section,
+    weight_files,
+)
+from chts_hf.checkpoint.save import SparseSizes
+from chts_hf.checkpoint.section import FORMAT_VERSION, STREAM_SUFFIX, Section, SparseFileError
+from chts_hf.checkpoint.tensor_file import Stored, checksum, dense_size, read_values
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One sparsified weight.
+
+    Attributes:
+        name: in the file.
+        kind: "ffn.up", "self_attn.q", ….
+        shape: of the weight.
+        links: how many it has.
+        sparsity: the fraction of its weights that are no links.
+        layout: how positions are written: "dense", "bitmask", "gaps4", "gaps8".
+        dtype: of the values: "F32", "BF16", "F16".
+        bytes: values and positions.
+        dense_bytes: what the weight takes dense.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    links: int
+    sparsity: float
+    layout: str
+    dtype: str
+    bytes: int
+    dense_bytes: int
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """A sparse checkpoint.
+
+    Attributes:
+        folder: where it is.
+        format_version: of the file.
+        architecture: the model's class, "" if the file does not say.
+        method: of the training, None if unknown.
+        config: the ``CHTsConfig`` as a dictionary, None if unknown.
+        metadata: what was kept with it.
+        files: names of the weight files.
+        sizes: bytes and links, as ``save_sparse`` returns them.
+        layers: the sparsified weights, in the file's order.
+    """
+
+    folder: str
+    format_version: int
+    architecture: str
+    method: str | None
+    config: dict[str, Any] | None
+    metadata: dict[str, Any]
+    files: tuple[str, ...]
+    sizes: SparseSizes
+    layers: tuple[LayerReport, ...]
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction of the sparsified weights that are no links."""
+        return 1 - self.sizes.links / self.sizes.weights if self.sizes.weights else 0.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: "config", "headers", "checksums", "links", "zeros" or "finite".
+        passed: whether it is as it should be.
+        detail: what was found, for people.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What :func:`verify` found.
+
+    Attributes:
+        folder: what was looked at.
+        checks: in the order they were made; the first two, if they fail, leave out the others.
+    """
+
+    folder: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all checks passed."""
+        return all(check.passed for check in self.checks)
+
+
+def inspect_file(folder: str | Path) -> FileReport:
+    """What a sparse checkpoint is made of; reads headers alone.
+
+    Raises:
+        SparseFileError: it is no sparse checkpoint, of a newer format, or its headers are wrong.
+    """
+    folder = Path(folder)
+    values = read_config(folder)
+    section = read_section(values, folder)
+    files = weight_files(folder, values)
+    stored = read_headers(files)
+    check_tensors(section, stored)
+    names = values.get("architectures")
+    layers = tuple(_layer_report(name, section, stored) for name in section.layers)
+    dense = {
+        name: (tensor.dtype, section.layers[name].shape if name in section.layers else tensor.shape)
+        for name, tensor in stored.items()
+        if name in section.layers or name not in section.tensor_names()
+    }
+    return FileReport(
+        folder=str(folder),
+        format_version=values["quantization_config"].get("format_version", FORMAT_VERSION),
+        architecture=str(names[0]) if isinstance(names, list) and names else "",
+        method=section.method,
+        config=section.config,
+        metadata=section.metadata,
+        files=tuple(path.name for path in files),
+        sizes=SparseSizes(
+            sparse_bytes=sum(path.stat().st_size for path in files),
+            dense_bytes=dense_size(dense),
+            sparsified_bytes=sum(layer.bytes for layer in layers),
+            sparsified_dense_bytes=sum(layer.dense_bytes for layer in layers),
+            links=section.links,
+            weights=section.weights,
+        ),
+        layers=layers,
+    )
+
+
+def verify(folder: str | Path) -> Verification:
+    """Check a sparse checkpoint: its description, checksums, links, zeros and values.
+
+    Nothing is raised for a damaged file; memory is that of one layer.
+
+    Args:
+        folder: a local folder.
+
+    Example:
+        >>> verify("output/demo").passed
+        True
+    """
+    folder = Path(folder)
+    checks: list[Check] = []
+    try:
+        values = read_config(folder)
+        section = read_section(values, folder)
+        checks.append(Check("config", True, f"{len(section.layers)} sparsified weights"))
+    except SparseFileError as error:
+        return Verification(str(folder), (Check("config", False, str(error)),))
+    try:
+        stored = read_headers(weight_files(folder, values))
+        check_tensors(section, stored)
+        checks.append(Check("headers", True, f"{len(stored)} tensors"))
+    except SparseFileError as error:
+        return Verification(str(folder), (*checks, Check("headers", False, str(error))))
+
+    layers = {n: la for n, la in section.layers.items() if la.layout != DENSE}
+    links = sum(layer.links for layer in layers.values())
+    checks.append(
+        _check(
+            "checksums",
+            section.checksums,
+            lambda name: checksum(stored[name]) != section.checksums[name],
+            f"{len(stored)} tensors as they were saved",
+        )
+    )
+    checks.append(
+        _check(
+            "links",
+            layers,
+            lambda name: check_layer_stream(name, layers[name], stored[name + STREAM_SUFFIX]),
+            f"{links} links counted and in place",
+        )
+    )
+    zeros = 0
+
+    def wrong_zeros(name: str) -> bool:
+        nonlocal zeros
+        layer = section.layers[name]
+        found = int(torch.count_nonzero(read_values(stored[name])))
+        zeros += layer.links - found
+        sparse_in_dense = layer.layout == DENSE and layer.links < layer.weights
+        return found != layer.links if sparse_in_dense else found > layer.links
+
+    check = _check("zeros", section.layers, wrong_zeros, "")
+    detail = f"{section.weights - section.links} weights are no links; {zeros} links have weight 0"
+    checks.append(Check("zeros", check.passed, check.detail if not check.passed else detail))
+    checks.append(
+        _check(
+            "finite",
+            section.layers,
+            lambda name: not bool(torch.isfinite(read_values(stored[name])).all()),
+            "no weight is infinite or NaN",
+        )
+    )
+    return Verification(str(folder), tuple(checks))
+
+
+def _layer_report(name: str, section: Section, stored: dict[str, Stored]) -> LayerReport:
+    layer = section.layers[name]
+    stream = stored.get(name + STREAM_SUFFIX) if layer.layout != DENSE else None
+    return LayerReport(
+        name=name,
+        kind=layer.kind,
+        shape=layer.shape,
+        links=layer.links,
+        sparsity=1 - layer.links / layer.weights if layer.weights else 0.0,
+        layout=layer.layout,
+        dtype=layer.dtype,
+        bytes=stored[name].size + (stream.size if stream else 0),
+        dense_bytes=layer.dense_bytes,
+    )
+
+
+def _check(
+    name: str, tensors: Iterable[str], is_wrong: Callable[[str], bool | None], right: str
+) -> Check:
+    """Look at every tensor and list the first few that are wrong."""
+    wrong = []
+    for tensor in tensors:
+        try:
+            if is_wrong(tensor):
+                wrong.append(tensor)
+        except SparseFileError as error:
+            wrong.append(str(error))
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return Check(name, not wrong, f"{', '.join(wrong[:3])}{more}" if wrong else right)
