@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from huggingface_hub import HfApi, ModelCard
@@ -25,10 +25,10 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import PushInProgress
 
-from chts_hf.checkpoint.export import inspect_file
+from chts_hf.checkpoint.inspection import inspect_file
 from chts_hf.checkpoint.mask_file import save_masks
 from chts_hf.checkpoint.model_card import model_card
-from chts_hf.checkpoint.save import SparseSizes, save_sparse
+from chts_hf.checkpoint.save import SparseSizes
 from chts_hf.checkpoint.section import SparseFileError
 from chts_hf.machine import machine_kind
 from chts_hf.sparsifier import Sparsifier
@@ -118,6 +118,7 @@ class _Pushes:
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """Push as the Trainer does; weight files of earlier saves are then taken off the Hub."""
         trainer = self._trainer
+        _wait_for(getattr(trainer, "push_in_progress", None))
         pushed = type(trainer).push_to_hub(trainer, *args, **kwargs)
         if isinstance(pushed, Future):
             pushed.add_done_callback(self._after_push)
@@ -128,7 +129,9 @@ class _Pushes:
     def push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push the sparse model and its card in the background, at each save that asks for it.
 
-        Training checkpoints themselves stay dense, for resuming.
+        Training checkpoints themselves stay dense, for resuming. A push is left out while the one
+        before is not done; with ``hub_always_push`` it is waited for instead, since it reads the
+        folder that this one writes.
         """
         trainer = self._trainer
         args, running = trainer.args, trainer.push_in_progress
@@ -136,12 +139,12 @@ class _Pushes:
             return
         if running is not None and not running.is_done() and not args.hub_always_push:
             return
+        _wait_for(running)
         trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
         sparsifier = self._run()
         assert sparsifier is not None
-        model: Any = sparsifier.model
-        save_sparse(model, self._folder, processing_class=trainer.processing_class)
-        trainer.create_model_card(tags=list(getattr(model, "model_tags", None) or []))
+        trainer.save_model(_internal_call=True)
+        trainer.create_model_card(tags=list(getattr(sparsifier.model, "model_tags", None) or []))
         message = f"Training in progress, step {trainer.state.global_step}"
         patterns = {"ignore_patterns": [*_PRIVATE], "delete_patterns": [*_OLD_WEIGHTS]}
         jobs = [self._upload(self._folder, message, **patterns)]
@@ -153,10 +156,7 @@ class _Pushes:
             jobs.append(
                 self._upload(Path(checkpoint_folder), f"{message}, checkpoint", path_in_repo=place)
             )
-        if running is None or running.is_done():
-            trainer.push_in_progress = PushInProgress(jobs)
-        else:
-            running.jobs.extend(jobs)
+        trainer.push_in_progress = PushInProgress(cast(Any, jobs))  # type: ignore[assignment]
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class _Pushes:
             self._remove_old_weights()
 
     def _remove_old_weights(self) -> None:
-        """Take the weight files of earlier pushes off the Hub; those of each save have new names."""
+        """Take the weight files of earlier pushes off the Hub: each save has new names."""
         trainer = self._reference()
         if trainer is None:
             return
@@ -238,6 +238,11 @@ class _Pushes:
             logger.warning("weight files of earlier pushes stay on the Hub: %s", error)
 
 
+def _wait_for(push: PushInProgress | None) -> None:
+    if push is not None:
+        push.wait_until_done()
+
+
 def _sizes(folder: Path) -> SparseSizes | None:
     try:
         return inspect_file(folder).sizes
@@ -247,7 +252,7 @@ def _sizes(folder: Path) -> SparseSizes | None:
 
 def _report(error: BaseException) -> None:
     logger.warning(
-        "a background push to the Hub failed: %s: %s. Training goes on; the next save pushes again, "
-        "and trainer.push_to_hub() pushes now and raises what goes wrong",
+        "a background push to the Hub failed: %s: %s. Training goes on; the next save pushes "
+        "again, and trainer.push_to_hub() pushes now and raises what goes wrong",
         type(error).__name__, error,
     )  # fmt: skip

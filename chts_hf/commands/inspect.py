@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from chts_hf.checkpoint.export import FileReport, inspect_file
+from chts_hf.checkpoint.inspection import FileReport, inspect_file
 from chts_hf.commands.base import Commands, add_command, model_folder
 
 _TITLES = ("layer", "kind", "shape", "links", "sparsity", "layout", "dtype", "bytes", "of dense")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from chts_hf.checkpoint.export import verify
+from chts_hf.checkpoint.inspection import verify
 from chts_hf.commands.base import Commands, add_command, model_folder
 
 
