@@ -12,6 +12,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from chts_hf.checkpoint.final_save import save_sparsely
 from chts_hf.checkpoint.mask_file import MASK_FILE, MaskFileError, load_masks, save_masks
 from chts_hf.checkpoint.publish import calling_trainer, publish_sparse
 from chts_hf.config import CHTsConfig
@@ -29,6 +30,10 @@ class CHTsCallback(TrainerCallback):
     folder (``chts_masks.safetensors``), so that ``train(resume_from_checkpoint=...)`` goes on
     exactly. ``load_best_model_at_end`` brings back the masks of the best model too. Sparsity, ITOP
     rate and ANP stand beside the losses in the Trainer's ``state.log_history``.
+
+    From then on the model's ``save_pretrained``, and with it ``Trainer.save_model`` and
+    ``push_to_hub``, write the sparse format of :func:`chts_hf.save_sparse`; ``checkpoint-N``
+    folders stay dense, for that is what a resume reads.
 
     Args:
         config: the method and its settings; None means ``CHTsConfig()``: CHTs at 90 %.
@@ -84,6 +89,8 @@ class CHTsCallback(TrainerCallback):
             config = self._config_to_begin_with(model)
             self.sparsifier = Sparsifier(model, optimizer, config, state.max_steps)
         self.sparsifier.owner = state
+        if not self.config.is_dense:
+            save_sparsely(model, self.sparsifier.masks, self.sparsifier.config)
         stats = self.sparsifier.stats()
         logger.info(
             "%s: %d of %d sparsified weights are links (sparsity %.4f)",

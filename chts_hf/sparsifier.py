@@ -26,6 +26,7 @@ from chts_hf.state import check_state, fingerprint
 from chts_hf.stats import network_stats
 from chts_hf.targets import Pair, Target, blocks_of, find_pairs, find_targets
 from chts_hf.update import LayerInput, update_block
+from chts_hf.zero_links import take_zero_links
 
 # Models that have a sparsifier, so that a second one is refused instead of fighting the first.
 _ATTACHED: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Sparsifier]] = (
@@ -112,10 +113,11 @@ class Sparsifier:
             self._ever[name] = torch.zeros_like(weight, dtype=torch.bool)
             if config.regrow_init == "history" and config.regrowth != "none":
                 self._history[name] = torch.zeros_like(weight, requires_grad=False)
+        zero_links = take_zero_links(model)
         if state is not None:
             self.load_state_dict(state)
         elif self.targets:
-            self._set_initial_masks()
+            self._set_initial_masks(zero_links)
         self._gradients.attach()
         self._handles: list[Any] = []
         if self._optimizer is not None and self.targets:
@@ -229,12 +231,14 @@ class Sparsifier:
     # -- inside ------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _set_initial_masks(self) -> None:
+    def _set_initial_masks(self, zero_links: dict[str, Tensor]) -> None:
         for target in self.targets:
             config = self._layer_config[target.name]
             ends = self._initial[target.name], self._final[target.name]
             mask = initial_mask(target, config, *ends)
             if config.init == "from_weights":
+                if target.parameter_name in zero_links:
+                    mask |= target.view(zero_links[target.parameter_name])
                 ends = sparsities_from_weights(mask, config, ends[1])
                 self._initial[target.name], self._final[target.name] = ends
             target.view(self.masks[target.parameter_name]).copy_(mask)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 
+import torch
 from torch import Tensor, nn
 
 _KNOWN: weakref.WeakKeyDictionary[nn.Module, dict[str, Tensor]] = weakref.WeakKeyDictionary()
@@ -27,5 +28,20 @@ def remember_zero_links(model: nn.Module, name: str, indices: Tensor) -> None:
 
 
 def take_zero_links(model: nn.Module) -> dict[str, Tensor]:
-    """What is known of a model, name → flat indices; forgotten then, as training changes it."""
-    return _KNOWN.pop(model, {})
+    """What is known of a model; forgotten then, as training changes it.
+
+    Returns:
+        Parameter name → bool tensor of its shape and on its device, True at links of weight 0.
+    """
+    parameters = dict(model.named_parameters())
+    return {
+        name: _mask(parameters[name], indices)
+        for name, indices in _KNOWN.pop(model, {}).items()
+        if name in parameters
+    }
+
+
+def _mask(parameter: Tensor, indices: Tensor) -> Tensor:
+    mask = torch.zeros_like(parameter, dtype=torch.bool)
+    mask.view(-1)[indices.to(mask.device)] = True
+    return mask

@@ -74,7 +74,7 @@ def encode_links(mask: Tensor, layout: str) -> Tensor:
     codes[last] = (gaps % skip).astype(np.uint8)
     if layout == GAPS4:
         codes = np.pad(codes, (0, codes.size % 2), constant_values=skip)
-        codes = (codes[0::2] << 4) | codes[1::2]
+        codes = codes[0::2] * np.uint8(16) + codes[1::2]
     return torch.from_numpy(codes)
 
 

@@ -1,0 +1,86 @@
+"""``save_pretrained`` of a model that was trained sparsely writes the sparse format.
+
+The Trainer tells a callback when it has saved, not how to save, and gives it no hold on itself.
+What every way to a final model goes through (``Trainer.save_model``, ``Trainer.push_to_hub``,
+``model.push_to_hub``) is the model's own ``save_pretrained``, so that is what is replaced, on this
+one model. The Trainer's ``checkpoint-N`` folders stay dense: a resume and
+``load_best_model_at_end`` read them by ``load_state_dict``, which knows no formats.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from chts_hf.checkpoint.save import MaskMaker, write_sparse
+from chts_hf.config import CHTsConfig
+
+_CHECKPOINT = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-\d+")
+
+
+class SparseSaver:
+    """Takes the place of one model's ``save_pretrained``.
+
+    An object rather than a closure, so that copies of the model made by ``copy.deepcopy`` or pickle
+    have one of their own, which saves the copy.
+
+    Args:
+        model: whose weights are saved.
+        masks: parameter name → mask, changed in place by the sparsifier that owns them.
+        config: what the model is trained with.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, masks: dict[str, Tensor], config: CHTsConfig
+    ) -> None:
+        self.model = model
+        self.masks = masks
+        self.config = config
+
+    def __call__(
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: dict[str, Any] | None = None,
+        max_shard_size: int | str = "5GB",
+        **options: Any,
+    ) -> None:
+        """Save the model; what the sparse format has no words for is saved as transformers does."""
+        model, folder = self.model, Path(save_directory)
+        if state_dict is not None or options or _CHECKPOINT.fullmatch(folder.name):
+            type(model).save_pretrained(
+                model,
+                save_directory,
+                is_main_process=is_main_process,
+                state_dict=state_dict,
+                max_shard_size=max_shard_size,
+                **options,
+            )
+        elif is_main_process:
+            weights = dict(model.named_parameters())
+            mask_of = {
+                name: _links(weights[name], mask)
+                for name, mask in self.masks.items()
+                if name in weights
+            }
+            write_sparse(model, folder, mask_of, self.config, None, max_shard_size, {})
+
+
+def save_sparsely(model: nn.Module, masks: dict[str, Tensor], config: CHTsConfig) -> None:
+    """Have ``model.save_pretrained`` write the sparse format outside of checkpoint folders.
+
+    Models that are none of transformers' own, such as PEFT's, are left as they are.
+    """
+    if isinstance(model, PreTrainedModel) and not getattr(model, "_hf_peft_config_loaded", False):
+        model.__dict__["save_pretrained"] = SparseSaver(model, masks, config)
+
+
+def _links(weight: Tensor, mask: Tensor) -> MaskMaker:
+    # Whoever trained the model on without its masks must not lose what is new.
+    return lambda: mask.to(weight.device) | (weight.detach() != 0)
