@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
+
+from transformers.utils import logging
 
 from chts_hf.checkpoint.export import densify, sparsify
 from chts_hf.commands.base import CommandError, Commands, add_command, model_folder
@@ -29,7 +32,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from transformers.utils import logging
+    from chts_hf.translation.tokenizers import TARGET_FOLDER  # slow to import
 
     folder, out = model_folder(arguments.folder), Path(arguments.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -40,11 +43,13 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.to == "dense":
         densify(folder, out)
         print(f"{out}: a dense checkpoint")
-        return 0
-    sizes = sparsify(folder, out)
-    print(
-        f"{out}: {sizes.sparse_bytes:,} bytes of weights, {100 * sizes.ratio:.1f} % of "
-        f"{sizes.dense_bytes:,} dense; {sizes.links:,} of {sizes.weights:,} sparsified weights "
-        f"are links"
-    )
+    else:
+        sizes = sparsify(folder, out)
+        print(
+            f"{out}: {sizes.sparse_bytes:,} bytes of weights, {100 * sizes.ratio:.1f} % of "
+            f"{sizes.dense_bytes:,} dense; {sizes.links:,} of {sizes.weights:,} sparsified weights "
+            f"are links"
+        )
+    if (folder / TARGET_FOLDER).is_dir():
+        shutil.copytree(folder / TARGET_FOLDER, out / TARGET_FOLDER)
     return 0

@@ -6,8 +6,12 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
 
+import torch
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers.utils import logging
+
+from chts_hf.checkpoint.load import load_sparse
 from chts_hf.commands.base import CommandError, Commands, add_command, model_folder, positive
 
 #: Batches that are read before any is translated, so that sentences of like length meet in one.
@@ -47,6 +51,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    # With what translation needs for training they take seconds to import; others need not wait.
     from chts_hf.translation.inference import translate
     from chts_hf.translation.tokenizers import TokenizerPair
 
@@ -70,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
         )
         for line in block:
             # One line each, whatever the model wrote.
-            print(" ".join(next(translations).split()) if line.strip() else "")
+            print(" ".join(next(translations).splitlines()) if line.strip() else "")
         sys.stdout.flush()
         done += len(block)
         if arguments.progress or sys.stderr.isatty():
@@ -80,25 +85,20 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def load_model(folder: str, backend: str) -> Any:
-    """Load a translation model, sparse or dense.
+def load_model(folder: str, backend: str) -> PreTrainedModel:
+    """Load a translation model: sparse or dense, or for the backend "csr" a sparse one.
 
     Raises:
         CommandError: it is no encoder-decoder model.
+        SparseFileError: a sparse checkpoint is needed and not there, or it is damaged.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
-    from transformers.utils import logging
-
     logging.disable_progress_bar()
     if not getattr(AutoConfig.from_pretrained(folder), "is_encoder_decoder", False):
         raise CommandError(f"the model in {folder!r} is no encoder-decoder, so it can't translate")
-    model = AutoModelForSeq2SeqLM.from_pretrained(folder)
     if backend == "csr":
-        from chts_hf.inference import to_sparse_inference
-
-        return to_sparse_inference(model)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return load_sparse(folder, backend="csr", dtype=torch.float32)  # its products' only type
+    model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
 
 
 def read_lines(stream: Iterable[bytes]) -> Iterator[str]:
