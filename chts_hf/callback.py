@@ -14,6 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from chts_hf.checkpoint.final_save import save_sparsely
 from chts_hf.checkpoint.mask_file import MASK_FILE, MaskFileError, load_masks, save_masks
+from chts_hf.checkpoint.publish import calling_trainer, publish_sparse
 from chts_hf.config import CHTsConfig
 from chts_hf.optimizers import DEEPSPEED
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
@@ -95,6 +96,9 @@ class CHTsCallback(TrainerCallback):
             "%s: %d of %d sparsified weights are links (sparsity %.4f)",
             self.config.method, stats["links"], stats["weights"], stats["sparsity"],
         )  # fmt: skip
+        trainer = calling_trainer(self)
+        if trainer is not None and not self.config.is_dense:
+            publish_sparse(trainer, lambda: self.sparsifier)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

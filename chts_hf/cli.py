@@ -3,47 +3,62 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
-from chts_hf import __version__
-from chts_hf.methods import METHODS, method_table
+from safetensors import SafetensorError
 
+from chts_hf import SparseFileError, __version__
+from chts_hf.commands import COMMANDS
+from chts_hf.commands.base import CommandError
 
-def _methods(arguments: argparse.Namespace) -> int:
-    unknown = [name for name in arguments.names if name not in METHODS]
-    if unknown:
-        print(
-            f"chts-hf methods: no method {', '.join(unknown)}; there are {', '.join(METHODS)}",
-            file=sys.stderr,
-        )
-        return 2
-    print(method_table(arguments.names or METHODS))
-    return 0
+#: What a shell reports of a program that was stopped so: 128 + the signal's number.
+_INTERRUPTED, _BROKEN_PIPE = 130, 141
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="chts-hf", description="Sparse training of Transformers by topology."
+        prog="chts-hf",
+        description="Sparse training of Transformers by topology.",
+        epilog="exit codes: 0 all went well; 1 a check failed or a file is not usable; 2 the "
+        "command line is wrong. `chts-hf COMMAND --help` shows examples.",
     )
     parser.add_argument("--version", action="version", version=f"chts-hf {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    methods = commands.add_parser(
-        "methods",
-        help="the methods and what each is made of",
-        description="Print the methods and the ingredients each is made of, as a Markdown table.",
-        epilog="example: chts-hf methods chts rigl",
-    )
-    methods.add_argument("names", nargs="*", metavar="METHOD", help="all if none is named")
-    methods.set_defaults(run=_methods)
+    for command in COMMANDS:
+        command.add_parser(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is what it returns, 2 for a wrong command line."""
-    arguments = build_parser().parse_args(argv)
-    return int(arguments.run(arguments))
+    """Run one command.
+
+    Args:
+        argv: the arguments; the process's own if not given.
+
+    Returns:
+        The exit code: 0; 1 where a check failed or a file is not usable; 2 for a wrong command
+        line.
+
+    Raises:
+        SystemExit: from the parser, with code 2 for a wrong command line, with 0 for ``--help``.
+    """
+    try:
+        arguments = build_parser().parse_args(argv)
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()  # here, where a closed pipe is still ours to handle
+    except BrokenPipeError:
+        # The reader has gone (`| head`); what Python would still flush at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except (CommandError, SparseFileError, SafetensorError, OSError, ValueError) as error:
+        print(f"chts-hf: error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
+    return code
 
 
 if __name__ == "__main__":

@@ -1,0 +1,79 @@
+"""What the subcommands share: their parser's looks, and errors that users can act on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+#: What ``add_subparsers`` returns; argparse has no public name for it.
+Commands = Any
+
+
+class CommandError(Exception):
+    """Something a user can mend; printed without a traceback, exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(CommandError):
+    """The command line is wrong in a way that the parser can't see; exit code 2."""
+
+    exit_code = 2
+
+
+def add_command(
+    commands: Commands, name: str, *, summary: str, description: str, examples: list[str]
+) -> argparse.ArgumentParser:
+    """Add a subcommand's parser, with examples below its options.
+
+    Args:
+        commands: what the main parser's ``add_subparsers`` returned.
+        name: of the command.
+        summary: its line in ``chts-hf --help``.
+        description: the first paragraph of its own help.
+        examples: command lines.
+    """
+    shown = "\n".join(f"  {example}" for example in examples)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=f"examples:\n{shown}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a saved model.
+
+    Raises:
+        CommandError: there is no such folder, or no model in it.
+    """
+    folder = Path(name)
+    if not folder.exists():
+        raise CommandError(
+            f"there is no folder {name!r}; a model of the Hub is fetched by: "
+            f"hf download USER/MODEL --local-dir FOLDER"
+        )
+    if not folder.is_dir():
+        raise CommandError(f"{name!r} is a file; name the folder that it is in")
+    if not (folder / "config.json").is_file():
+        raise CommandError(f"{name!r} holds no model: it has no config.json")
+    return folder
+
+
+def positive(text: str) -> int:
+    """An argument that counts something.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no whole number above 0.
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
+    return number
