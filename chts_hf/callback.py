@@ -107,7 +107,11 @@ class CHTsCallback(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.sparsifier is None or self.config.is_dense or not args.should_save:
+        if self.sparsifier is None or self.config.is_dense:
+            return
+        # This also waits until every rank has written its part of the checkpoint.
+        self.sparsifier.check_ranks()
+        if not args.should_save:
             return
         folder = _run_folder(args) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         save_masks(folder, self.sparsifier.state_dict(), self.sparsifier.config)

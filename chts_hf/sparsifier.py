@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chts_hf import distributed, topology
+from chts_hf import topology
 from chts_hf.config import CHTsConfig
+from chts_hf.distributed.ranks import check_ranks_agree
+from chts_hf.distributed.wrappers import refuse_wrapped
 from chts_hf.gradients import GradientMasks, as_factor
 from chts_hf.initialise import (
     initial_mask,
@@ -22,10 +24,11 @@ from chts_hf.initialise import (
 from chts_hf.lr import LearningRateFactor
 from chts_hf.optimizers import base_optimizer, keep_state
 from chts_hf.plan import Plan
+from chts_hf.shared_update import Block, update_blocks
 from chts_hf.state import check_state, fingerprint
 from chts_hf.stats import network_stats
 from chts_hf.targets import Pair, Target, blocks_of, find_pairs, find_targets
-from chts_hf.update import LayerInput, update_block
+from chts_hf.update import LayerInput, LayerOutput
 
 # Models that have a sparsifier, so that a second one is refused instead of fighting the first.
 _ATTACHED: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Sparsifier]] = (
@@ -79,7 +82,7 @@ class Sparsifier:
         total_steps: int,
         state: dict[str, Any] | None = None,
     ) -> None:
-        distributed.refuse_wrapped(model)
+        refuse_wrapped(model)
         if attached_sparsifier(model) is not None:
             raise ValueError(
                 "this model has a sparsifier already; call its close() first, and add the callback "
@@ -116,6 +119,7 @@ class Sparsifier:
             self.load_state_dict(state)
         elif self.targets:
             self._set_initial_masks()
+        self.check_ranks()
         self._gradients.attach()
         self._handles: list[Any] = []
         if self._optimizer is not None and self.targets:
@@ -152,6 +156,16 @@ class Sparsifier:
             self._update()
             self.topology_runtime += time.perf_counter() - started
         self._announce_gradient()
+
+    def check_ranks(self) -> None:
+        """Compare the masks of all ranks; done before and after each update, and at checkpoints.
+
+        Every rank must call it.
+
+        Raises:
+            RuntimeError: names the first layer whose masks differ.
+        """
+        check_ranks_agree(self.masks)
 
     def close(self) -> None:
         """Let go of model and optimizer; masks and statistics stay readable, zeros stay zero."""
@@ -268,53 +282,47 @@ class Sparsifier:
         )
 
     def _update(self) -> None:
-        self.updates += 1
-        self._stats = None
-        gradients = self._dense_gradients()
+        self.check_ranks()  # the shared result would cover up a difference
+        gradients = self._gradients.take()
+        due = [
+            block
+            for targets, pairs in self._blocks
+            if (block := self._block(targets, pairs, gradients)) is not None
+        ]
         regrown = False
-        for targets, pairs in self._blocks:
-            regrown |= self._update_block(targets, pairs, gradients)
+        for block, results in update_blocks(due, self.config.seed, self.updates + 1):
+            regrown |= self._apply_block(block, results)
+        self.updates += 1
         if regrown:
             self._regrown_at = self.step_count
-        distributed.check_ranks_agree(self.masks)
+        self.check_ranks()
 
-    def _dense_gradients(self) -> dict[str, Tensor]:
-        """The gradients of the whole batch, over all ranks; empty if the method needs none."""
-        if not self.config.needs_gradient:
-            return {}
-        gathered = self._gradients.take()
-        # A weight that this rank's batch did not reach (an expert, a dropped layer) has gradient 0,
-        # and every rank must bring the same tensors in the same order.
-        gradients = {
-            name: gathered[name] if name in gathered else torch.zeros_like(weight)
-            for name, weight in self._parameters.items()
-        }
-        distributed.average_over_ranks(gradients.values())
-        return gradients
-
-    def _update_block(
+    def _block(
         self, targets: list[Target], pairs: list[Pair], gradients: dict[str, Tensor]
-    ) -> bool:
+    ) -> Block | None:
+        """What is to be done with a block; None if nothing is."""
         layers = [self._layer_input(target, gradients) for target in targets]
         if all(
             layer.zeta == 0 and layer.links == int(torch.count_nonzero(layer.mask))
             for layer in layers
         ):
-            return False
+            return None
         moving = {
             layer.target.name
             for layer in layers
             if layer.config.percolation and layer.target.name not in self._resting
         }
-        percolating = [p for p in pairs if {p.first.name, p.second.name} <= moving]
-        results = update_block(layers, percolating, self.config.seed, self.updates)
+        return Block(layers, [p for p in pairs if {p.first.name, p.second.name} <= moving])
+
+    def _apply_block(self, block: Block, results: list[LayerOutput]) -> bool:
         regrown = False
-        for layer, result in zip(layers, results, strict=True):
+        self._stats = None
+        for layer, result in zip(block.layers, results, strict=True):
             new = result.mask & ~result.kept
             self._stop_early(layer, result.kept, new)
             self._apply(layer.target, result.kept, result.mask, new)
             regrown |= bool(new.any())
-        for name in {t.parameter_name for t in targets}:
+        for name in {layer.target.parameter_name for layer in block.layers}:
             weight, mask = self._parameters[name], self.masks[name]
             weight.data.mul_(as_factor(mask))
             if weight.grad is not None:
@@ -329,12 +337,19 @@ class Sparsifier:
             self.step_count, self._initial[target.name], self._final[target.name]
         )
         resting = target.name in self._resting
+        gradient = None
+        if self.config.needs_gradient:
+            # A weight that this rank's batch did not reach (an expert, a dropped layer) has
+            # gradient 0, and every rank must bring the same tensors.
+            if name not in gradients:
+                gradients[name] = torch.zeros_like(self._parameters[name])
+            gradient = target.view(gradients[name]).contiguous()
         return LayerInput(
             target=target,
             config=config,
-            mask=target.view(self.masks[name]).contiguous(),
+            mask=target.view(self.masks[name]),
             weight=target.view(self._parameters[name].detach()),
-            gradient=target.view(gradients[name]) if name in gradients else None,
+            gradient=gradient,
             links=topology.link_count(math.prod(target.shape), sparsity),
             zeta=0.0 if resting else self.plan.zeta(self.step_count),
             delta=self.plan.delta(self.step_count),
