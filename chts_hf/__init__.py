@@ -1,6 +1,7 @@
 """Dynamic sparse training of Transformers by the Cannistraci-Hebb training soft rule (CHTs)."""
 
 from chts_hf.callback import CHTsCallback
+from chts_hf.checkpoint.complete import last_complete_checkpoint
 from chts_hf.checkpoint.mask_file import MaskFileError
 from chts_hf.config import CHTsConfig
 from chts_hf.methods import METHODS, Method, register_method
@@ -17,5 +18,6 @@ __all__ = [
     "Method",
     "Sparsifier",
     "find_targets",
+    "last_complete_checkpoint",
     "register_method",
 ]

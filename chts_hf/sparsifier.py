@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import time
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from chts_hf import topology
+from chts_hf.apply import comes_back, write_links
 from chts_hf.config import CHTsConfig
-from chts_hf.distributed.ranks import check_ranks_agree
+from chts_hf.distributed.ranks import check_ranks_agree, world_size
 from chts_hf.distributed.wrappers import refuse_wrapped
 from chts_hf.gradients import GradientMasks, as_factor
 from chts_hf.initialise import (
@@ -55,6 +57,10 @@ class Sparsifier:
         total_steps: optimizer steps of the whole run; schedules are fractions of it.
         state: a :meth:`state_dict` to go on from. The model must hold the weights it was taken
             with; without a state, the initial masks are made and applied.
+        masks: parameter name → the first links, instead of those of ``config.init``; each layer
+            keeps the number it has, as with ``init="from_weights"``.
+        scaler: the loss scaler of fp16 training, which scores that add a gradient to a weight
+            ("mest") must know of. None: the one in an optimizer that accelerate prepared.
 
     Attributes:
         masks: parameter name → bool tensor of the parameter's shape, True where there is a link.
@@ -81,6 +87,9 @@ class Sparsifier:
         config: CHTsConfig,
         total_steps: int,
         state: dict[str, Any] | None = None,
+        *,
+        masks: Mapping[str, Tensor] | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         refuse_wrapped(model)
         if attached_sparsifier(model) is not None:
@@ -109,7 +118,9 @@ class Sparsifier:
         self.owner: object | None = None  # the training run, where a callback made this
         self._stats: dict[str, Any] | None = None
         self._initial, self._final = layer_sparsities(self.targets, config)
-        self._gradients = GradientMasks(self._parameters, self.masks)
+        self._gradients = GradientMasks(
+            self._parameters, self.masks, scaler or getattr(optimizer, "scaler", None)
+        )
         for name, weight in self._parameters.items():
             self.masks[name] = torch.zeros_like(weight, dtype=torch.bool)
             self._ever[name] = torch.zeros_like(weight, dtype=torch.bool)
@@ -118,7 +129,7 @@ class Sparsifier:
         if state is not None:
             self.load_state_dict(state)
         elif self.targets:
-            self._set_initial_masks()
+            self._set_initial_masks(masks)
         self.check_ranks()
         self._gradients.attach()
         self._handles: list[Any] = []
@@ -213,6 +224,7 @@ class Sparsifier:
             "topology_runtime": self.topology_runtime,
             "regrown_at": self._regrown_at,
             "resting": sorted(self._resting),
+            "world_size": world_size(),
             "initial": dict(self._initial),
             "final": dict(self._final),
         }
@@ -243,16 +255,19 @@ class Sparsifier:
     # -- inside ------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _set_initial_masks(self) -> None:
+    def _set_initial_masks(self, given: Mapping[str, Tensor] | None) -> None:
         for target in self.targets:
             config = self._layer_config[target.name]
             ends = self._initial[target.name], self._final[target.name]
-            mask = initial_mask(target, config, *ends)
-            if config.init == "from_weights":
+            if given is None:
+                mask = initial_mask(target, config, *ends)
+            else:
+                mask = target.view(given[target.parameter_name])
+            if given is not None or config.init == "from_weights":
                 ends = sparsities_from_weights(mask, config, ends[1])
                 self._initial[target.name], self._final[target.name] = ends
             target.view(self.masks[target.parameter_name]).copy_(mask)
-            if self.config.rescale_init:
+            if self.config.rescale_init and given is None:
                 rescale(target, mask)
         self._enforce()
         for name, weight in self._parameters.items():
@@ -318,10 +333,13 @@ class Sparsifier:
         regrown = False
         self._stats = None
         for layer, result in zip(block.layers, results, strict=True):
-            new = result.mask & ~result.kept
-            self._stop_early(layer, result.kept, new)
-            self._apply(layer.target, result.kept, result.mask, new)
-            regrown |= bool(new.any())
+            name = layer.target.parameter_name
+            if comes_back(layer, result):
+                self._resting.add(layer.target.name)
+            write_links(
+                layer.target, result, self.masks[name], self._history.get(name), self._optimizer
+            )
+            regrown |= bool((result.mask & ~result.kept).any())
         for name in {layer.target.parameter_name for layer in block.layers}:
             weight, mask = self._parameters[name], self.masks[name]
             weight.data.mul_(as_factor(mask))
@@ -355,28 +373,6 @@ class Sparsifier:
             delta=self.plan.delta(self.step_count),
             heads=target.heads if config.per_head and target.role in "qkv" else 1,
         )
-
-    def _apply(self, target: Target, kept: Tensor, mask: Tensor, new: Tensor) -> None:
-        """Write one layer's new links: mask, values, optimizer state."""
-        name = target.parameter_name
-        old = target.view(self.masks[name])
-        weight = target.view(self._parameters[name].data)
-        if name in self._history:
-            history = target.view(self._history[name])
-            history.copy_(torch.where(old & ~kept, weight, history))
-            weight.copy_(torch.where(new, history, weight))
-        else:
-            weight.masked_fill_(new, 0)
-        old.copy_(mask)
-        keep_state(self._optimizer, self._parameters[name], kept, target.view)
-
-    def _stop_early(self, layer: LayerInput, kept: Tensor, new: Tensor) -> None:
-        threshold = layer.config.early_stop_overlap
-        removed = layer.mask & ~kept
-        if threshold is None or not removed.any():
-            return
-        if int(torch.count_nonzero(new & removed)) / int(torch.count_nonzero(removed)) >= threshold:
-            self._resting.add(layer.target.name)
 
 
 def attached_sparsifier(model: nn.Module) -> Sparsifier | None:

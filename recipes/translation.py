@@ -36,9 +36,8 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
-from chts_hf import CHTsCallback, find_targets
+from chts_hf import CHTsCallback, find_targets, last_complete_checkpoint
 from chts_hf.machine import machine_kind
 from chts_hf.translation import (
     ModelSize,
@@ -351,7 +350,7 @@ def find_checkpoint(arguments: Arguments) -> str | None:
     if not training.do_train or str(named).lower() == "false":
         return None
     folder = output_folder(training)
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    last = last_complete_checkpoint(folder, sparse=not arguments.chts.is_dense)
     if named is not None and str(named).lower() != "true":
         return named
     if named is None and last is not None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import socket
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -14,15 +15,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-_TIMEOUT = 240  # seconds
 
-
-def run_ranks(function: Callable[..., Any], ranks: int, *arguments: Any) -> list[Any]:
+def run_ranks(
+    function: Callable[..., Any], ranks: int, *arguments: Any, timeout: float = 240
+) -> list[Any]:
     """Call ``function(rank, *arguments)`` in so many processes of one gloo group.
 
     The processes come from a server that has imported everything already, so they start at once.
     The function must be defined at the top of a module. Returns what each rank returned; an
-    exception of a rank comes back as its traceback, a string.
+    exception of a rank comes back as its traceback, and a rank that died or did not end within
+    ``timeout`` seconds as another string.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["chts_hf", "tests.builders", "tests.processes"])
@@ -38,9 +40,10 @@ def run_ranks(function: Callable[..., Any], ranks: int, *arguments: Any) -> list
         ]
         for process in processes:
             process.start()
+        end = time.monotonic() + timeout
         try:
             for process in processes:
-                process.join(_TIMEOUT)
+                process.join(max(0.0, end - time.monotonic()))
         finally:
             for process in processes:
                 process.kill()
