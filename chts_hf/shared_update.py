@@ -98,7 +98,8 @@ def _make(block: Block, seed: int, update: int) -> list[LayerOutput]:
         if not _is_of_memory(error):
             raise
         raise RuntimeError(_no_memory(names)) from error
-    return [LayerOutput(kept=r.kept.to(device), mask=r.mask.to(device)) for r in results]
+    home = block.layers[0].mask.device
+    return [LayerOutput(kept=r.kept.to(home), mask=r.mask.to(home)) for r in results]
 
 
 def _is_of_memory(error: BaseException) -> bool:

@@ -110,7 +110,7 @@ def load_masks(folder: str | Path, name: str = MASK_FILE) -> tuple[dict[str, Any
     if not path.is_file():
         raise MaskFileError(
             f"{path} is missing, so the masks of this checkpoint are lost and an exact resume is "
-            "not possible; chts_hf.last_complete_checkpoint(output_dir) finds one that has them. To "
+            "not possible; chts_hf.last_complete_checkpoint(output_dir) finds one with them. To "
             "go on from its weights alone, start a new run with "
             'init="from_weights"'
         )
