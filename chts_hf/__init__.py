@@ -2,6 +2,7 @@
 
 from chts_hf.callback import CHTsCallback
 from chts_hf.checkpoint import quantizer as _registered_on_import  # noqa: F401
+from chts_hf.checkpoint.complete import last_complete_checkpoint
 from chts_hf.checkpoint.load import load_sparse
 from chts_hf.checkpoint.mask_file import MaskFileError
 from chts_hf.checkpoint.save import SparseSizes, save_sparse
@@ -23,6 +24,7 @@ __all__ = [
     "SparseSizes",
     "Sparsifier",
     "find_targets",
+    "last_complete_checkpoint",
     "load_sparse",
     "register_method",
     "save_sparse",

@@ -13,7 +13,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from chts_hf.checkpoint.final_save import save_sparsely
-from chts_hf.checkpoint.mask_file import MASK_FILE, MaskFileError, load_masks, save_masks
+from chts_hf.checkpoint.mask_file import (
+    MASK_FILE,
+    MaskFileError,
+    load_masks,
+    save_masks,
+    stage_masks,
+)
 from chts_hf.checkpoint.publish import calling_trainer, publish_sparse
 from chts_hf.config import CHTsConfig
 from chts_hf.optimizers import DEEPSPEED
@@ -86,8 +92,12 @@ class CHTsCallback(TrainerCallback):
                     model, optimizer, self.config, state.max_steps, state=masks
                 )
         else:
-            config = self._config_to_begin_with(model)
-            self.sparsifier = Sparsifier(model, optimizer, config, state.max_steps)
+            # A second train() on the same model goes on from the links it has.
+            again = self.sparsifier is not None and self.sparsifier.model is model
+            first = self.sparsifier.masks if again and self.sparsifier is not None else None
+            self.sparsifier = Sparsifier(
+                model, optimizer, self.config, state.max_steps, masks=first or None
+            )
         self.sparsifier.owner = state
         if not self.config.is_dense:
             save_sparsely(model, self.sparsifier.masks, self.sparsifier.config)
@@ -106,6 +116,16 @@ class CHTsCallback(TrainerCallback):
         assert self.sparsifier is not None
         self.sparsifier.step()
 
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._before_save(args, state, control)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._before_save(args, state, control)
+
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -118,10 +138,13 @@ class CHTsCallback(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.sparsifier is None or self.config.is_dense or not args.should_save:
+        if self.sparsifier is None or self.config.is_dense:
             return
-        folder = _run_folder(args) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        save_masks(folder, self.sparsifier.state_dict(), self.sparsifier.config)
+        # This also waits until every rank has written its part of the checkpoint.
+        self.sparsifier.check_ranks()
+        if not args.should_save:
+            return
+        save_masks(_saved_folder(args, state), self.sparsifier.state_dict(), self.config)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -141,14 +164,24 @@ class CHTsCallback(TrainerCallback):
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _config_to_begin_with(self, model: nn.Module) -> CHTsConfig:
-        """A second ``train()`` on the same model goes on from the links it has."""
-        again = self.sparsifier is not None and self.sparsifier.model is model
-        if not again or self.config.is_dense:
-            return self.config
-        return CHTsConfig.from_dict(
-            self.config.to_dict() | {"init": "from_weights", "rescale_init": False}
-        )
+    def _before_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl
+    ) -> None:
+        """Make a checkpoint that is about to be written count as incomplete until it is.
+
+        Where the Trainer deletes older ones before it calls ``on_save``, the masks are put down
+        before that, so that at no moment there is no checkpoint to go on from.
+        """
+        if not control.should_save or not args.should_save or state.is_hyper_param_search:
+            return
+        if self.sparsifier is None or self.config.is_dense:
+            return
+        folder = _run_folder(args) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        for stale in (MASK_FILE, "trainer_state.json"):  # of a run that was killed here
+            (folder / stale).unlink(missing_ok=True)
+        if args.save_total_limit:
+            folder.mkdir(parents=True, exist_ok=True)
+            stage_masks(folder, self.sparsifier.state_dict(), self.config)
 
     def _checkpoint_folder(self, args: TrainingArguments, state: TrainerState) -> Path:
         """The folder that the Trainer has just resumed from; it does not say so itself."""
@@ -178,6 +211,15 @@ def _run_folder(args: TrainingArguments) -> Path:
     if args.output_dir is None:
         raise ValueError("TrainingArguments.output_dir is needed to keep the masks of checkpoints")
     return Path(args.output_dir)
+
+
+def _saved_folder(args: TrainingArguments, state: TrainerState) -> Path:
+    """The checkpoint that the Trainer has just written; in a search it is in the trial's folder."""
+    name = f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+    if not state.is_hyper_param_search:
+        return _run_folder(args) / name
+    written = _run_folder(args).glob(f"*/{name}/trainer_state.json")
+    return max(written, key=lambda path: path.stat().st_mtime_ns).parent
 
 
 #: Fields of a configuration that a resumed run may change: they act from now on.

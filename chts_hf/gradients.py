@@ -25,16 +25,24 @@ class GradientMasks:
     weights per backward and no memory. Under DDP it runs before the bucket is reduced.
 
     While ``collect`` is true the hooks also keep the dense gradient: the sum over the micro-batches
-    of this process, in the scale the optimizer would see. This costs one more tensor per parameter
+    of this process, without the factor of a loss scaler. This costs one more tensor per parameter
     until :meth:`take` is called.
 
     Args:
         parameters: name → parameter.
         masks: name → mask, changed in place by whoever owns them.
+        scaler: the loss scaler, if there is one.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], masks: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        masks: Mapping[str, Tensor],
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
         self.collect = False
+        self._scaler = scaler
+        self._scale = 1.0
         self._dense: dict[str, Tensor] = {}
         self._parameters = parameters
         self._masks = masks
@@ -63,15 +71,21 @@ class GradientMasks:
     def _add(self, name: str, gradient: Tensor, mask: Tensor) -> None:
         # On links `gradient` holds the sum over all micro-batches so far; elsewhere it holds this
         # micro-batch alone, because the earlier ones were masked away.
+        if not self._dense and self._scaler is not None:
+            self._scale = self._scaler.get_scale()  # it may change with the step
         before = self._dense.get(name)
         if before is None:
             self._dense[name] = gradient.detach().clone()
         else:
             before.mul_(~mask).add_(gradient)
 
+    @torch.no_grad()
     def take(self) -> dict[str, Tensor]:
         """The dense gradients gathered since the last call; gives up their memory here."""
         dense, self._dense = self._dense, {}
+        if self._scale != 1:
+            torch._foreach_div_(list(dense.values()), self._scale)
+            self._scale = 1.0
         return dense
 
     def remove(self) -> None:

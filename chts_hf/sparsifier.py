@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import time
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from chts_hf import distributed, topology
+from chts_hf import topology
+from chts_hf.apply import comes_back, write_links
 from chts_hf.config import CHTsConfig
+from chts_hf.distributed.ranks import check_ranks_agree, world_size
+from chts_hf.distributed.wrappers import refuse_wrapped
 from chts_hf.gradients import GradientMasks, as_factor
 from chts_hf.initialise import (
     initial_mask,
@@ -22,10 +26,11 @@ from chts_hf.initialise import (
 from chts_hf.lr import LearningRateFactor
 from chts_hf.optimizers import base_optimizer, keep_state
 from chts_hf.plan import Plan
+from chts_hf.shared_update import Block, update_blocks
 from chts_hf.state import check_state, fingerprint
 from chts_hf.stats import network_stats
 from chts_hf.targets import Pair, Target, blocks_of, find_pairs, find_targets
-from chts_hf.update import LayerInput, update_block
+from chts_hf.update import LayerInput, LayerOutput
 from chts_hf.zero_links import take_zero_links
 
 # Models that have a sparsifier, so that a second one is refused instead of fighting the first.
@@ -53,6 +58,10 @@ class Sparsifier:
         total_steps: optimizer steps of the whole run; schedules are fractions of it.
         state: a :meth:`state_dict` to go on from. The model must hold the weights it was taken
             with; without a state, the initial masks are made and applied.
+        masks: parameter name → the first links, instead of those of ``config.init``; each layer
+            keeps the number it has, as with ``init="from_weights"``.
+        scaler: the loss scaler of fp16 training, which scores that add a gradient to a weight
+            ("mest") must know of. None: the one in an optimizer that accelerate prepared.
 
     Attributes:
         masks: parameter name → bool tensor of the parameter's shape, True where there is a link.
@@ -79,8 +88,11 @@ class Sparsifier:
         config: CHTsConfig,
         total_steps: int,
         state: dict[str, Any] | None = None,
+        *,
+        masks: Mapping[str, Tensor] | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
-        distributed.refuse_wrapped(model)
+        refuse_wrapped(model)
         if attached_sparsifier(model) is not None:
             raise ValueError(
                 "this model has a sparsifier already; call its close() first, and add the callback "
@@ -107,7 +119,9 @@ class Sparsifier:
         self.owner: object | None = None  # the training run, where a callback made this
         self._stats: dict[str, Any] | None = None
         self._initial, self._final = layer_sparsities(self.targets, config)
-        self._gradients = GradientMasks(self._parameters, self.masks)
+        self._gradients = GradientMasks(
+            self._parameters, self.masks, scaler or getattr(optimizer, "scaler", None)
+        )
         for name, weight in self._parameters.items():
             self.masks[name] = torch.zeros_like(weight, dtype=torch.bool)
             self._ever[name] = torch.zeros_like(weight, dtype=torch.bool)
@@ -117,7 +131,8 @@ class Sparsifier:
         if state is not None:
             self.load_state_dict(state)
         elif self.targets:
-            self._set_initial_masks(zero_links)
+            self._set_initial_masks(masks, zero_links)
+        self.check_ranks()
         self._gradients.attach()
         self._handles: list[Any] = []
         if self._optimizer is not None and self.targets:
@@ -154,6 +169,16 @@ class Sparsifier:
             self._update()
             self.topology_runtime += time.perf_counter() - started
         self._announce_gradient()
+
+    def check_ranks(self) -> None:
+        """Compare the masks of all ranks; done before and after each update, and at checkpoints.
+
+        Every rank must call it.
+
+        Raises:
+            RuntimeError: names the first layer whose masks differ.
+        """
+        check_ranks_agree(self.masks)
 
     def close(self) -> None:
         """Let go of model and optimizer; masks and statistics stay readable, zeros stay zero."""
@@ -201,6 +226,7 @@ class Sparsifier:
             "topology_runtime": self.topology_runtime,
             "regrown_at": self._regrown_at,
             "resting": sorted(self._resting),
+            "world_size": world_size(),
             "initial": dict(self._initial),
             "final": dict(self._final),
         }
@@ -231,18 +257,23 @@ class Sparsifier:
     # -- inside ------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _set_initial_masks(self, zero_links: dict[str, Tensor]) -> None:
+    def _set_initial_masks(
+        self, given: Mapping[str, Tensor] | None, zero_links: Mapping[str, Tensor]
+    ) -> None:
         for target in self.targets:
-            config = self._layer_config[target.name]
+            config, name = self._layer_config[target.name], target.parameter_name
             ends = self._initial[target.name], self._final[target.name]
-            mask = initial_mask(target, config, *ends)
-            if config.init == "from_weights":
-                if target.parameter_name in zero_links:
-                    mask |= target.view(zero_links[target.parameter_name])
+            if given is not None:
+                mask = target.view(given[name])
+            else:
+                mask = initial_mask(target, config, *ends)
+            if given is None and config.init == "from_weights" and name in zero_links:
+                mask = mask | target.view(zero_links[name])
+            if given is not None or config.init == "from_weights":
                 ends = sparsities_from_weights(mask, config, ends[1])
                 self._initial[target.name], self._final[target.name] = ends
             target.view(self.masks[target.parameter_name]).copy_(mask)
-            if self.config.rescale_init:
+            if self.config.rescale_init and given is None:
                 rescale(target, mask)
         self._enforce()
         for name, weight in self._parameters.items():
@@ -272,53 +303,50 @@ class Sparsifier:
         )
 
     def _update(self) -> None:
-        self.updates += 1
-        self._stats = None
-        gradients = self._dense_gradients()
+        self.check_ranks()  # the shared result would cover up a difference
+        gradients = self._gradients.take()
+        due = [
+            block
+            for targets, pairs in self._blocks
+            if (block := self._block(targets, pairs, gradients)) is not None
+        ]
         regrown = False
-        for targets, pairs in self._blocks:
-            regrown |= self._update_block(targets, pairs, gradients)
+        for block, results in update_blocks(due, self.config.seed, self.updates + 1):
+            regrown |= self._apply_block(block, results)
+        self.updates += 1
         if regrown:
             self._regrown_at = self.step_count
-        distributed.check_ranks_agree(self.masks)
+        self.check_ranks()
 
-    def _dense_gradients(self) -> dict[str, Tensor]:
-        """The gradients of the whole batch, over all ranks; empty if the method needs none."""
-        if not self.config.needs_gradient:
-            return {}
-        gathered = self._gradients.take()
-        # A weight that this rank's batch did not reach (an expert, a dropped layer) has gradient 0,
-        # and every rank must bring the same tensors in the same order.
-        gradients = {
-            name: gathered[name] if name in gathered else torch.zeros_like(weight)
-            for name, weight in self._parameters.items()
-        }
-        distributed.average_over_ranks(gradients.values())
-        return gradients
-
-    def _update_block(
+    def _block(
         self, targets: list[Target], pairs: list[Pair], gradients: dict[str, Tensor]
-    ) -> bool:
+    ) -> Block | None:
+        """What is to be done with a block; None if nothing is."""
         layers = [self._layer_input(target, gradients) for target in targets]
         if all(
             layer.zeta == 0 and layer.links == int(torch.count_nonzero(layer.mask))
             for layer in layers
         ):
-            return False
+            return None
         moving = {
             layer.target.name
             for layer in layers
             if layer.config.percolation and layer.target.name not in self._resting
         }
-        percolating = [p for p in pairs if {p.first.name, p.second.name} <= moving]
-        results = update_block(layers, percolating, self.config.seed, self.updates)
+        return Block(layers, [p for p in pairs if {p.first.name, p.second.name} <= moving])
+
+    def _apply_block(self, block: Block, results: list[LayerOutput]) -> bool:
         regrown = False
-        for layer, result in zip(layers, results, strict=True):
-            new = result.mask & ~result.kept
-            self._stop_early(layer, result.kept, new)
-            self._apply(layer.target, result.kept, result.mask, new)
-            regrown |= bool(new.any())
-        for name in {t.parameter_name for t in targets}:
+        self._stats = None
+        for layer, result in zip(block.layers, results, strict=True):
+            name = layer.target.parameter_name
+            if comes_back(layer, result):
+                self._resting.add(layer.target.name)
+            write_links(
+                layer.target, result, self.masks[name], self._history.get(name), self._optimizer
+            )
+            regrown |= bool((result.mask & ~result.kept).any())
+        for name in {layer.target.parameter_name for layer in block.layers}:
             weight, mask = self._parameters[name], self.masks[name]
             weight.data.mul_(as_factor(mask))
             if weight.grad is not None:
@@ -333,39 +361,24 @@ class Sparsifier:
             self.step_count, self._initial[target.name], self._final[target.name]
         )
         resting = target.name in self._resting
+        gradient = None
+        if self.config.needs_gradient:
+            # A weight that this rank's batch did not reach (an expert, a dropped layer) has
+            # gradient 0, and every rank must bring the same tensors.
+            if name not in gradients:
+                gradients[name] = torch.zeros_like(self._parameters[name])
+            gradient = target.view(gradients[name]).contiguous()
         return LayerInput(
             target=target,
             config=config,
-            mask=target.view(self.masks[name]).contiguous(),
+            mask=target.view(self.masks[name]),
             weight=target.view(self._parameters[name].detach()),
-            gradient=target.view(gradients[name]) if name in gradients else None,
+            gradient=gradient,
             links=topology.link_count(math.prod(target.shape), sparsity),
             zeta=0.0 if resting else self.plan.zeta(self.step_count),
             delta=self.plan.delta(self.step_count),
             heads=target.heads if config.per_head and target.role in "qkv" else 1,
         )
-
-    def _apply(self, target: Target, kept: Tensor, mask: Tensor, new: Tensor) -> None:
-        """Write one layer's new links: mask, values, optimizer state."""
-        name = target.parameter_name
-        old = target.view(self.masks[name])
-        weight = target.view(self._parameters[name].data)
-        if name in self._history:
-            history = target.view(self._history[name])
-            history.copy_(torch.where(old & ~kept, weight, history))
-            weight.copy_(torch.where(new, history, weight))
-        else:
-            weight.masked_fill_(new, 0)
-        old.copy_(mask)
-        keep_state(self._optimizer, self._parameters[name], kept, target.view)
-
-    def _stop_early(self, layer: LayerInput, kept: Tensor, new: Tensor) -> None:
-        threshold = layer.config.early_stop_overlap
-        removed = layer.mask & ~kept
-        if threshold is None or not removed.any():
-            return
-        if int(torch.count_nonzero(new & removed)) / int(torch.count_nonzero(removed)) >= threshold:
-            self._resting.add(layer.target.name)
 
 
 def attached_sparsifier(model: nn.Module) -> Sparsifier | None:

@@ -58,6 +58,8 @@ def update_block(
 ) -> list[LayerOutput]:
     """Update layers that percolation ties together.
 
+    Weights and gradients must be finite: see :func:`check_finite`.
+
     Args:
         layers: the block's layers.
         pairs: the pairs among them.
@@ -66,9 +68,6 @@ def update_block(
 
     Returns:
         One result per layer, with exactly ``links`` links each.
-
-    Raises:
-        RuntimeError: a layer's weights or gradients are not finite.
     """
     pruned = [_prune(layer) for layer in layers]
     kept = [_remove(layer, mask, seed, update) for layer, mask in zip(layers, pruned, strict=True)]
@@ -82,10 +81,10 @@ def update_block(
 
 def _prune(layer: LayerInput) -> Tensor:
     """Bring the layer down to its scheduled number of links."""
-    _check_finite(layer)
-    if int(torch.count_nonzero(layer.mask)) <= layer.links:
-        return layer.mask
-    return topology.keep_hard(_score(layer, layer.config.pruning), layer.mask, layer.links)
+    mask = layer.mask.contiguous()  # a view of a transposed parameter is not
+    if int(torch.count_nonzero(mask)) <= layer.links:
+        return mask
+    return topology.keep_hard(_score(layer, layer.config.pruning), mask, layer.links)
 
 
 def _remove(layer: LayerInput, mask: Tensor, seed: int, update: int) -> Tensor:
@@ -177,10 +176,17 @@ def _score(layer: LayerInput, name: str) -> Tensor:
     return weight.abs()
 
 
-def _check_finite(layer: LayerInput) -> None:
-    for what, tensor in (("weights", layer.weight), ("gradient", layer.gradient)):
-        if tensor is not None and not torch.isfinite(tensor).all():
-            raise RuntimeError(
-                f"{layer.target.name}: its {what} hold NaN or infinite values, so no topology "
-                "update can be made; resume from the last checkpoint with a lower learning rate"
-            )
+def check_finite(layers: Sequence[LayerInput]) -> None:
+    """Stop before an update that NaN or infinite values would spoil.
+
+    Raises:
+        RuntimeError: names the first such layer.
+    """
+    for layer in layers:
+        for what, tensor in (("weights", layer.weight), ("gradient", layer.gradient)):
+            if tensor is not None and not torch.isfinite(tensor).all():
+                raise RuntimeError(
+                    f"{layer.target.name}: its {what} hold NaN or infinite values, so no topology "
+                    "update can be made, and nothing was changed; resume from the last checkpoint "
+                    "with a lower learning rate"
+                )

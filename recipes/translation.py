@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     data, training = arguments.data, arguments.training
     setup_logging(training)
     set_seed(training.seed)
-    checkpoint = find_checkpoint(training)
+    checkpoint = find_checkpoint(training, sparse=not arguments.chts.is_dense)
 
     corpus = load_corpus(data)
     tokenizers, model = load_model(arguments, corpus)

@@ -24,6 +24,8 @@ from chts_hf.config import CHTsConfig
 
 #: The file's name in a checkpoint folder.
 MASK_FILE = "chts_masks.safetensors"
+#: Its name until it is complete.
+PART_FILE = MASK_FILE + ".part"
 FORMAT_VERSION = 1
 _HEADER = "chts_hf"
 _COUNTERS = (
@@ -45,7 +47,7 @@ class MaskFileError(RuntimeError):
 def save_masks(folder: str | Path, state: dict[str, Any], config: CHTsConfig) -> Path:
     """Write a :meth:`chts_hf.Sparsifier.state_dict` into a checkpoint folder.
 
-    The file appears whole or not at all.
+    The file appears whole or not at all; what was there before stays until it does.
 
     Args:
         folder: an existing folder.
@@ -54,7 +56,17 @@ def save_masks(folder: str | Path, state: dict[str, Any], config: CHTsConfig) ->
 
     Returns:
         The file's path.
+
+    Raises:
+        OSError: it could not be written; a full disk, for example.
     """
+    path = Path(folder) / MASK_FILE
+    os.replace(stage_masks(folder, state, config), path)
+    return path
+
+
+def stage_masks(folder: str | Path, state: dict[str, Any], config: CHTsConfig) -> Path:
+    """Write the file under its name for files that are not complete; see :func:`save_masks`."""
     tensors: dict[str, Tensor] = {}
     for name, mask in state["masks"].items():
         tensors[f"mask/{name}"] = pack_bits(mask)
@@ -68,16 +80,25 @@ def save_masks(folder: str | Path, state: dict[str, Any], config: CHTsConfig) ->
         "shapes": {name: list(mask.shape) for name, mask in state["masks"].items()},
         "checksums": {name: _checksum(tensor) for name, tensor in tensors.items()},
         **{name: state[name] for name in _COUNTERS},
+        "world_size": state.get("world_size", 1),
     }
-    path = Path(folder) / MASK_FILE
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part, metadata={_HEADER: json.dumps(header)})
-    os.replace(part, path)
-    return path
+    part = Path(folder) / PART_FILE
+    try:
+        save_file(tensors, part, metadata={_HEADER: json.dumps(header)})
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise OSError(
+            f"{part} could not be written ({error}); the checkpoints before it are intact"
+        ) from error
+    return part
 
 
-def load_masks(folder: str | Path) -> tuple[dict[str, Any], CHTsConfig]:
+def load_masks(folder: str | Path, name: str = MASK_FILE) -> tuple[dict[str, Any], CHTsConfig]:
     """Read what :func:`save_masks` wrote.
+
+    Args:
+        folder: the checkpoint folder.
+        name: the file's name in it.
 
     Returns:
         The state for :meth:`chts_hf.Sparsifier.load_state_dict`, and the configuration it ran with.
@@ -85,11 +106,12 @@ def load_masks(folder: str | Path) -> tuple[dict[str, Any], CHTsConfig]:
     Raises:
         MaskFileError: the file is missing, damaged, or of a newer format.
     """
-    path = Path(folder) / MASK_FILE
+    path = Path(folder) / name
     if not path.is_file():
         raise MaskFileError(
             f"{path} is missing, so the masks of this checkpoint are lost and an exact resume is "
-            "not possible. To go on from its weights alone, start a new run with "
+            "not possible; chts_hf.last_complete_checkpoint(output_dir) finds one with them. To "
+            "go on from its weights alone, start a new run with "
             'init="from_weights"'
         )
     try:
@@ -125,7 +147,11 @@ def _state(header: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]
             history = torch.zeros(math.prod(shape), dtype=values.dtype)
             history[(ever & ~mask).flatten()] = values
             state["history"][name] = history.reshape(shape)
-    return state | {name: header[name] for name in _COUNTERS}
+    return (
+        state
+        | {name: header[name] for name in _COUNTERS}
+        | {"world_size": header.get("world_size", 1)}
+    )
 
 
 def _checksum(tensor: Tensor) -> int:

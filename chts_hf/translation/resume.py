@@ -11,7 +11,8 @@ from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+
+from chts_hf.checkpoint.complete import last_complete_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -19,12 +20,14 @@ logger = logging.getLogger(__name__)
 STOPPED = 75
 
 
-def find_checkpoint(args: TrainingArguments) -> str | None:
+def find_checkpoint(args: TrainingArguments, *, sparse: bool) -> str | None:
     """Find the checkpoint to go on from: the one named, or the last of an unfinished run.
 
     Args:
         args: ``resume_from_checkpoint`` is a folder; "true": the last checkpoint of ``output_dir``,
             if there is one; "false": none; not given: the last one of a run that is not finished.
+            A checkpoint that is not complete is passed over.
+        sparse: whether the run has masks, and so its checkpoints.
 
     Raises:
         ValueError: nothing is said of resuming, and ``output_dir`` holds a finished run.
@@ -33,7 +36,7 @@ def find_checkpoint(args: TrainingArguments) -> str | None:
     if not args.do_train or str(named).lower() == "false":
         return None
     folder = Path(str(args.output_dir))
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    last = last_complete_checkpoint(folder, sparse=sparse)
     if named is not None and str(named).lower() != "true":
         return str(named)
     if named is None and last is not None:

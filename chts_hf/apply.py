@@ -1,0 +1,56 @@
+"""A layer's new links, written into the model: mask, values, optimizer state."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from chts_hf.optimizers import keep_state
+from chts_hf.targets import Target
+from chts_hf.update import LayerInput, LayerOutput
+
+
+def write_links(
+    target: Target,
+    result: LayerOutput,
+    mask: Tensor,
+    history: Tensor | None,
+    optimizer: torch.optim.Optimizer | None,
+) -> None:
+    """Give a layer its links of after an update, in place.
+
+    A link that is new gets the value it had when it was last a link, or 0 without a history, and
+    optimizer states of 0. Weights of links that are gone are left for the caller to clear, which
+    does so once per parameter.
+
+    Args:
+        target: the layer.
+        result: what the update made of it.
+        mask: the parameter's mask.
+        history: the parameter's last values of links that are gone; None: they are forgotten.
+        optimizer: the PyTorch optimizer; None if there is none.
+    """
+    old = target.view(mask)
+    weight = target.view(target.weight.data)
+    new = result.mask & ~result.kept
+    if history is not None:
+        past = target.view(history)
+        past.copy_(torch.where(old & ~result.kept, weight, past))
+        weight.copy_(torch.where(new, past, weight))
+    else:
+        weight.masked_fill_(new, 0)
+    old.copy_(result.mask)
+    keep_state(optimizer, target.weight, result.kept, target.view)
+
+
+def comes_back(layer: LayerInput, result: LayerOutput) -> bool:
+    """Whether so many removed links came back that the layer's topology is to rest for good.
+
+    That is a fraction of at least ``early_stop_overlap`` of them (Zhang et al., ICLR 2024).
+    """
+    threshold = layer.config.early_stop_overlap
+    removed = layer.mask & ~result.kept
+    if threshold is None or not removed.any():
+        return False
+    back = int(torch.count_nonzero(result.mask & removed))
+    return back / int(torch.count_nonzero(removed)) >= threshold

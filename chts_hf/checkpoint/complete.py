@@ -1,0 +1,125 @@
+"""Which checkpoint of a run is whole, after a process died at any moment.
+
+The Trainer writes a checkpoint's files one after the other, ``trainer_state.json`` last, and then
+may delete an older checkpoint; ``chts_masks.safetensors`` comes after that, when all ranks have
+written theirs, whole or not at all. So a folder that has it, and whose files fit it, is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from chts_hf.checkpoint.mask_file import MASK_FILE, PART_FILE, MaskFileError, load_masks
+from chts_hf.state import fingerprint
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
+_STATE = "trainer_state.json"
+
+
+def last_complete_checkpoint(folder: str | Path, *, sparse: bool = True) -> str | None:
+    """The newest checkpoint of a run that is whole; newer ones are passed over with a warning.
+
+    Use it where ``get_last_checkpoint`` of transformers, or ``resume_from_checkpoint=True``, would
+    take the newest folder whatever is in it.
+
+    Args:
+        folder: the run's ``output_dir``; it need not exist.
+        sparse: whether a checkpoint must have masks; false for ``method="dense"``.
+
+    Returns:
+        The checkpoint's folder, or None if no whole one is there.
+
+    Example:
+        >>> trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        return None
+    found = [(int(m[1]), p) for p in path.iterdir() if (m := _NAME.fullmatch(p.name))]
+    for step, checkpoint in sorted(found, reverse=True):
+        problem = _problem(checkpoint, step, sparse)
+        if problem is None:
+            return str(checkpoint)
+        logger.warning("passed over %s, which is not complete: %s", checkpoint, problem)
+    return None
+
+
+def _problem(checkpoint: Path, step: int, sparse: bool) -> str | None:
+    """What is wrong with a checkpoint; None if nothing is."""
+    try:
+        state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+        if state["global_step"] != step:
+            return f"{_STATE} is of step {state['global_step']}"
+        tensors = [
+            file
+            for file in checkpoint.glob("*.safetensors")
+            if file.name not in (MASK_FILE, PART_FILE)
+        ]
+        if not tensors:
+            return "it has no weights"
+        for index in checkpoint.glob("*.safetensors.index.json"):
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            if missing := shards - {file.name for file in tensors}:
+                return f"{min(missing)} is missing"
+        for file in tensors:
+            with safe_open(file, framework="pt"):
+                pass  # its header says how long it must be
+        for name in ("optimizer.pt", "scheduler.pt"):
+            if not zipfile.is_zipfile(checkpoint / name):
+                return f"{name} is missing or cut off"
+        return _problem_with_masks(checkpoint, tensors) if sparse else None
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        return str(error)
+
+
+def _problem_with_masks(checkpoint: Path, tensors: list[Path]) -> str | None:
+    if (checkpoint / MASK_FILE).exists():
+        return _problem_with_mask_file(checkpoint, MASK_FILE, tensors)
+    if not (checkpoint / PART_FILE).exists():
+        return f"{MASK_FILE} is missing"
+    # The process died after the Trainer's last file and before the masks got their name.
+    problem = _problem_with_mask_file(checkpoint, PART_FILE, tensors)
+    try:
+        if problem is None:
+            os.replace(checkpoint / PART_FILE, checkpoint / MASK_FILE)
+    except FileNotFoundError:
+        pass
+    # All ranks look for it at once, and one of them is the first.
+    return None if (checkpoint / MASK_FILE).exists() else problem
+
+
+def _problem_with_mask_file(checkpoint: Path, name: str, tensors: list[Path]) -> str | None:
+    try:
+        state, _ = load_masks(checkpoint, name)
+    except MaskFileError as error:
+        return str(error)
+    for file in tensors:
+        with safe_open(file, framework="pt") as opened:
+            for parameter in state["weights"].keys() & set(opened.keys()):
+                if not _fits(opened.get_tensor(parameter), state["weights"][parameter]):
+                    return f"{name} is of other weights of {parameter}"
+    return _problem_with_ranks(checkpoint, state["world_size"])
+
+
+def _problem_with_ranks(checkpoint: Path, world_size: int) -> str | None:
+    names = [f"rng_state_{rank}.pth" for rank in range(world_size)]
+    for name in names if world_size > 1 else ["rng_state.pth"]:
+        if not zipfile.is_zipfile(checkpoint / name):
+            return f"{name} is missing or cut off"
+    return None
+
+
+def _fits(weight: Any, saved: Any) -> bool:
+    dtype, value = fingerprint(weight)
+    return bool(dtype != saved[0] or value == saved[1])

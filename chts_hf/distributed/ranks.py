@@ -1,0 +1,133 @@
+"""Who trains together, whether all agree, and failing together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_CHUNK = 1 << 20  # 8-byte words hashed at a time
+_FACTORS = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB)  # any odd numbers
+
+
+def is_distributed() -> bool:
+    """Whether several processes train together."""
+    return world_size() > 1
+
+
+def world_size() -> int:
+    """The number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this process among them."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def mean_at(tensor: Tensor, owner: int) -> None:
+    """Replace ``tensor`` on rank ``owner`` by its mean over all ranks; elsewhere it is spoilt."""
+    if not is_distributed():
+        return
+    dist.reduce(tensor, dst=owner)
+    if rank() == owner:
+        tensor.div_(world_size())
+
+
+@contextmanager
+def failing_together(device: torch.device) -> Iterator[None]:
+    """Have an error of one rank raised on every rank, so that none waits for it forever.
+
+    All ranks must enter and leave the block; no rank may communicate within it.
+
+    Args:
+        device: where tensors to be sent must be.
+
+    Raises:
+        RuntimeError: on the ranks that had no error themselves.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    if is_distributed():
+        failed = torch.tensor([-1 if failure is None else rank()], device=device)
+        dist.all_reduce(failed, op=dist.ReduceOp.MAX)
+        if failure is None and int(failed) >= 0:
+            raise RuntimeError(
+                f"rank {int(failed)} could not make its part of the topology update; see its error"
+            )
+    if failure is not None:
+        raise failure
+
+
+def check_ranks_agree(masks: Mapping[str, Tensor]) -> None:
+    """Stop the run if the masks, or the layers they are of, differ between ranks.
+
+    Each rank sends 16 bytes per layer. Every rank must call this.
+
+    Raises:
+        RuntimeError: names the first layer that differs.
+    """
+    if not is_distributed():
+        return
+    device = next((mask.device for mask in masks.values()), torch.device("cpu"))
+    digest = hashlib.blake2b("\0".join(masks).encode(), digest_size=8).digest()
+    layers = torch.tensor([int.from_bytes(digest, "little", signed=True)], device=device)
+    if _differing(layers).any():
+        raise RuntimeError(
+            f"the ranks have not the same layers to sparsify; rank {rank()} has {len(masks)}. "
+            "Every rank must have the same model and configuration"
+        )
+    if not masks:
+        return
+    differing = _differing(torch.stack([fingerprint(mask) for mask in masks.values()]))
+    if differing.any():
+        name = list(masks)[int(differing.nonzero()[0])]
+        raise RuntimeError(
+            f"the masks of {name} differ between ranks; every rank must start from the same "
+            "weights, configuration and seed"
+        )
+
+
+def _differing(values: Tensor) -> Tensor:
+    """Which of the integers are not the same on all ranks; one exchange."""
+    extremes = torch.stack([values, ~values])  # the most of ~x is ~ the least of x
+    dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
+    return extremes[0] != ~extremes[1]
+
+
+@torch.no_grad()
+def fingerprint(mask: Tensor) -> Tensor:
+    """A 64-bit hash of a mask, made on its own device.
+
+    Eight elements make a word. Each word, with its position added, goes through a mix like that of
+    splitmix64 (Steele et al. 2014), and the results are added up modulo 2^64, so two different
+    masks have the same hash with a probability of about 2^-63.
+
+    Args:
+        mask: bool, of any shape.
+
+    Returns:
+        An int64 scalar tensor.
+    """
+    flat = mask.contiguous().view(-1).view(torch.uint8)
+    total = torch.zeros((), dtype=torch.int64, device=mask.device)
+    for start in range(0, flat.numel(), 8 * _CHUNK):
+        part = flat[start : start + 8 * _CHUNK]
+        if part.numel() % 8 or part.storage_offset() % 8:
+            part = torch.nn.functional.pad(part, (0, -part.numel() % 8))
+        words = part.view(torch.int64)
+        mixed = torch.arange(words.numel(), device=mask.device).add_(start // 8 + 1)
+        mixed.mul_(_FACTORS[0]).add_(words)
+        for factor in _FACTORS[1:]:
+            mixed ^= mixed >> 32
+            mixed.mul_(factor)
+        mixed ^= mixed >> 32
+        total += mixed.sum()
+    return total
