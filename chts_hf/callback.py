@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -33,6 +33,8 @@ class CHTsCallback(TrainerCallback):
         config: the method and its settings; None means ``CHTsConfig()``: CHTs at 90 %.
         resume_from_checkpoint: the folder to resume from, needed only where it is neither
             ``args.resume_from_checkpoint`` nor a ``checkpoint-N`` in the output folder.
+        correlation: of the first layer's inputs, for layers with ``init="csti"``; see
+            :class:`chts_hf.Sparsifier`. A resumed run needs none: it has its masks.
 
     Attributes:
         sparsifier: the engine; None before training begins. Its masks and ``stats()`` stay
@@ -50,9 +52,13 @@ class CHTsCallback(TrainerCallback):
     """
 
     def __init__(
-        self, config: CHTsConfig | None = None, resume_from_checkpoint: str | Path | None = None
+        self,
+        config: CHTsConfig | None = None,
+        resume_from_checkpoint: str | Path | None = None,
+        correlation: Tensor | None = None,
     ) -> None:
         self.config = config or CHTsConfig()
+        self.correlation = correlation
         self.sparsifier: Sparsifier | None = None
         self._resume_from = resume_from_checkpoint
 
@@ -81,7 +87,9 @@ class CHTsCallback(TrainerCallback):
                 )
         else:
             config = self._config_to_begin_with(model)
-            self.sparsifier = Sparsifier(model, optimizer, config, state.max_steps)
+            self.sparsifier = Sparsifier(
+                model, optimizer, config, state.max_steps, correlation=self.correlation
+            )
         self.sparsifier.owner = state
         stats = self.sparsifier.stats()
         logger.info(
@@ -135,9 +143,10 @@ class CHTsCallback(TrainerCallback):
         again = self.sparsifier is not None and self.sparsifier.model is model
         if not again or self.config.is_dense:
             return self.config
-        return CHTsConfig.from_dict(
-            self.config.to_dict() | {"init": "from_weights", "rescale_init": False}
-        )
+        values = self.config.to_dict() | {"init": "from_weights", "rescale_init": False}
+        for changes in values["overrides"].values():
+            changes.pop("init", None)
+        return CHTsConfig.from_dict(values)
 
     def _checkpoint_folder(self, args: TrainingArguments, state: TrainerState) -> Path:
         """The folder that the Trainer has just resumed from; it does not say so itself."""

@@ -52,6 +52,9 @@ class Sparsifier:
         total_steps: optimizer steps of the whole run; schedules are fractions of it.
         state: a :meth:`state_dict` to go on from. The model must hold the weights it was taken
             with; without a state, the initial masks are made and applied.
+        correlation: for layers with ``init="csti"``: the Pearson correlations of their inputs over
+            the training data, (in, in); see :func:`chts_hf.topology.csti`. Data, not a setting, so
+            it is no part of the configuration; the masks made from it are in the state.
 
     Attributes:
         masks: parameter name → bool tensor of the parameter's shape, True where there is a link.
@@ -78,6 +81,7 @@ class Sparsifier:
         config: CHTsConfig,
         total_steps: int,
         state: dict[str, Any] | None = None,
+        correlation: Tensor | None = None,
     ) -> None:
         distributed.refuse_wrapped(model)
         if attached_sparsifier(model) is not None:
@@ -115,7 +119,7 @@ class Sparsifier:
         if state is not None:
             self.load_state_dict(state)
         elif self.targets:
-            self._set_initial_masks()
+            self._set_initial_masks(correlation)
         self._gradients.attach()
         self._handles: list[Any] = []
         if self._optimizer is not None and self.targets:
@@ -229,11 +233,11 @@ class Sparsifier:
     # -- inside ------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _set_initial_masks(self) -> None:
+    def _set_initial_masks(self, correlation: Tensor | None) -> None:
         for target in self.targets:
             config = self._layer_config[target.name]
             ends = self._initial[target.name], self._final[target.name]
-            mask = initial_mask(target, config, *ends)
+            mask = initial_mask(target, config, *ends, correlation=correlation)
             if config.init == "from_weights":
                 ends = sparsities_from_weights(mask, config, ends[1])
                 self._initial[target.name], self._final[target.name] = ends
