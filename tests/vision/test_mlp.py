@@ -49,7 +49,9 @@ def test_channels_are_normalized_each_by_its_own() -> None:
 def test_weights_start_from_hes_distribution() -> None:
     model = mlp(400, 300, image_size=(20, 20))
     for layer in model.hidden:
-        assert float(layer.weight.detach().std()) == pytest.approx((2 / layer.in_features) ** 0.5, rel=0.02)
+        assert float(layer.weight.detach().std()) == pytest.approx(
+            (2 / layer.in_features) ** 0.5, rel=0.02
+        )
         assert not layer.bias.any()
 
 
