@@ -10,10 +10,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from chts_hf.methods import METHODS
-from chts_hf.topology import INITIAL_TOPOLOGIES, PREDICTORS
+from chts_hf.topology import INITIAL_TOPOLOGIES, PREDICTORS, initial_mask
 
 #: Allowed values of each field that is a choice.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -42,6 +43,9 @@ OVERRIDABLE = (
     "percolation",
     "per_head",
 )
+
+#: Initial topologies that need no tensor, so that their options can be tried at once.
+_MADE_OF_NOTHING = ("er", "bsw", "brf", "bsf")
 
 _FROM_METHOD: Any = None  # the default of a field whose value comes with the method
 
@@ -156,7 +160,13 @@ class CHTsConfig:
         if self.initial_sparsity is None and self.density_schedule != "constant":
             self.initial_sparsity = max(0.0, 2 * self.sparsity - 1)  # twice the final density
         self._check_values()
+        self._check_init_options()
         self._check_combinations()
+
+    @classmethod
+    def ingredients(cls) -> list[str]:
+        """The fields whose default comes with the method: what a method is made of."""
+        return [f.name for f in fields(cls) if f.default is _FROM_METHOD and f.name != "targets"]
 
     # -- derived -----------------------------------------------------------------------------
 
@@ -254,13 +264,6 @@ class CHTsConfig:
         for name in ("percolation", "per_head", "rescale_init"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        try:
-            json.dumps(self.init_options)
-        except TypeError as error:
-            raise ValueError(
-                f"init_options must hold numbers, texts and lists of them: {error}. The "
-                'correlation for init="csti" is given to Sparsifier or CHTsCallback instead'
-            ) from None
         for pattern in [*self.exclude, *self.overrides, *(self.targets or {}).values()]:
             try:
                 re.compile(pattern)
@@ -291,6 +294,23 @@ class CHTsConfig:
         value = getattr(self, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+
+    def _check_init_options(self) -> None:
+        """Try the options on a toy layer; topologies made from a layer's own tensor must wait."""
+        try:
+            json.dumps(self.init_options)
+        except TypeError as error:
+            raise ValueError(
+                f"init_options must hold numbers, texts and lists of them: {error}. The "
+                'correlation for init="csti" is given to Sparsifier or CHTsCallback instead'
+            ) from None
+        if self.init not in _MADE_OF_NOTHING:
+            return
+        generator = torch.Generator().manual_seed(0)
+        try:
+            initial_mask((4, 4), 0.5, self.init, generator, **self.init_options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"init_options={self.init_options!r}: {error}") from None
 
     def _check_combinations(self) -> None:
         decays = self.density_schedule != "constant"
@@ -341,6 +361,7 @@ class CHTsConfig:
 def _unknown(
     what: str, value: object, allowed: Mapping[str, Any] | list[str] | tuple[str, ...]
 ) -> str:
-    close = get_close_matches(str(value), list(allowed), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    by_lower_case = {name.lower(): name for name in allowed}
+    close = get_close_matches(str(value).lower(), list(by_lower_case), n=1)
+    hint = f"; did you mean {by_lower_case[close[0]]!r}?" if close else ""
     return f"unknown {what} {value!r}: choose one of {', '.join(allowed)}{hint}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -78,13 +79,19 @@ def register_method(
 
     if name in _METHODS:
         raise ValueError(f"method {name!r} is registered already; choose another name")
+    allowed = CHTsConfig.ingredients()
+    for ingredient in ingredients:
+        if ingredient not in allowed:
+            close = get_close_matches(ingredient, allowed, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"method {name!r}: {ingredient!r} is no ingredient, which are "
+                f"{', '.join(allowed)}{hint}"
+            )
     method = _register(name, summary, source, **ingredients)
     try:
         CHTsConfig.from_dict({"method": name})
-        unknown = set(ingredients) - set(CHTsConfig.__dataclass_fields__)
-        if unknown:
-            raise ValueError(f"no field of CHTsConfig: {', '.join(sorted(unknown))}")
-    except (AttributeError, ValueError) as error:
+    except ValueError as error:
         del _METHODS[name]
         raise ValueError(f"method {name!r}: {error}") from error
     return method

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
@@ -65,7 +65,7 @@ class Target:
 
     name: str
     parameter_name: str
-    weight: nn.Parameter
+    weight: nn.Parameter = field(repr=False)
     kind: str
     block: str
     heads: int = 1
@@ -109,7 +109,8 @@ def find_targets(model: nn.Module, config: CHTsConfig | None = None) -> list[Tar
         At least one target.
 
     Raises:
-        ValueError: no layer matches; the message lists the linear layers there are.
+        ValueError: no layer matches, or a pattern of ``targets``, ``exclude`` or ``overrides``
+            matches none; the message lists the linear layers there are.
     """
     config = config or CHTsConfig()
     parameter_names = {id(p): name for name, p in model.named_parameters()}
@@ -139,16 +140,47 @@ def find_targets(model: nn.Module, config: CHTsConfig | None = None) -> list[Tar
                 transposed=_is_conv1d(module),
             )
         )
+    _refuse_idle_patterns(config, linear, targets)
     if not targets:
-        shown = ", ".join(linear[:12]) + (", …" if len(linear) > 12 else "")
+        leaves = dict.fromkeys(name.rpartition(".")[2] for name in linear)
+        example = ", ".join(
+            f'"ffn.{role}": r"(.*\\.)?{leaf}"'
+            for role, leaf in zip(("up", "down"), leaves, strict=False)
+        )
         raise ValueError(
-            f"no layer of {type(model).__name__} is a target. Its linear layers are: "
-            f"{shown or 'none'}. Pass CHTsConfig(targets={{kind: pattern}}) with regular "
-            "expressions that match whole module names, such as "
-            '{"ffn.up": r".*\\.expand", "ffn.down": r".*\\.contract"}, and check that exclude does '
-            "not take all layers out and that the parameters require gradients"
+            f"no layer of {type(model).__name__} is a target. {_listed(linear)} Pass "
+            "CHTsConfig(targets={kind: pattern}) with regular expressions that match whole module "
+            f"names, such as {{{example}}}, and check that exclude does not take all layers out "
+            "and that the parameters require gradients"
         )
     return _with_block_heads(targets)
+
+
+def _refuse_idle_patterns(config: CHTsConfig, linear: list[str], targets: list[Target]) -> None:
+    """A pattern that matches nothing is a slip that would leave layers dense, or sparse, unseen.
+
+    Raises:
+        ValueError: names the field and the pattern.
+    """
+    for kind, pattern in (config.targets or {}).items():
+        if not any(re.fullmatch(pattern, name) for name in linear):
+            raise ValueError(
+                f"targets[{kind!r}]: no layer is called {pattern!r}. {_listed(linear)}"
+            )
+    for pattern in config.exclude:
+        if not any(re.search(pattern, name) for name in linear):
+            raise ValueError(f"exclude: no layer has {pattern!r} in its name. {_listed(linear)}")
+    for pattern in config.overrides if targets else ():
+        if not any(re.search(pattern, target.name) for target in targets):
+            names = [target.name for target in targets]
+            raise ValueError(
+                f"overrides[{pattern!r}]: no sparsified layer has it in its name. {_listed(names)}"
+            )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return f"The layers are: {shown or 'none'}."
 
 
 def _is_conv1d(module: nn.Module) -> bool:

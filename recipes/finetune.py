@@ -7,7 +7,8 @@
 Trains a dense model with the configuration, then fine-tunes it twice to the sparsity asked for,
 with the same steps and learning rates: by CHTss, which starts from all links and lets the density
 fall, and by keeping the largest weights at once and training those (one-shot pruning, then
-`static`). Prints and writes the three BLEUs. Options are those of recipes/translation.py and hold
+`static`). Prints and writes the three BLEUs. Called again, it goes on behind the last of the three
+runs that is complete in the output folder. Options are those of recipes/translation.py and hold
 for all three runs, `--finetune_steps` and `--finetune_noam_factor` for the two later ones.
 """
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--output_dir", type=Path, default=Path("output/finetune"))
-    parser.add_argument("--finetune_steps", type=int, default=1000)
+    parser.add_argument("--finetune_steps", type=int, default=1500)
     parser.add_argument("--finetune_noam_factor", type=float, default=0.5)
     options, rest = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
 
@@ -63,11 +64,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
 
 def _run(words: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Run recipes/translation.py in a process of its own."""
-    command = [sys.executable, str(TRANSLATION), *words, "--output_dir", str(folder)]
-    subprocess.run(command, check=True)
-    text = (folder / "all_results.json").read_text(encoding="utf-8")
-    results: dict[str, Any] = json.loads(text)
+    """Run recipes/translation.py in a process of its own, unless its results are there."""
+    path = folder / "all_results.json"
+    if path.exists():
+        print(f"keeping the finished run in {folder}; remove the folder to repeat it")
+    else:
+        command = [sys.executable, str(TRANSLATION), *words, "--output_dir", str(folder)]
+        subprocess.run(command, check=True)
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return results
 
 

@@ -47,10 +47,13 @@ def test_dense_ignores_the_sparsity_of_a_sweep():
         ({"sparsity": "high"}, ["sparsity", "'high'"]),
         ({"sparsity": float("nan")}, ["sparsity", "nan"]),
         ({"method": "rigll"}, ["method", "'rigll'", "did you mean 'rigl'"]),
+        ({"method": "CHTs"}, ["method", "did you mean 'chts'"]),
         ({"regrowth": "CH2_L3n"}, ["regrowth", "'CH2_L3n'", "CH2-L3n"]),
         ({"init": "brff"}, ["init", "'brff'", "did you mean 'brf'"]),
         ({"update_interval": 0}, ["update_interval", "at least 1", "0"]),
         ({"update_interval": 2.5}, ["update_interval", "whole number", "2.5"]),
+        ({"init_options": {"r": 2}}, ["init_options={'r': 2}", "0 and 1"]),
+        ({"init": "bsw", "init_options": {"r": 0.1}}, ["init_options", "'r'", "beta"]),
         ({"zeta": 1.5}, ["zeta", "[0, 1]", "1.5"]),
         ({"t_end": 0}, ["t_end", "(0, 1]", "0"]),
         ({"delta_end": 1.0}, ["delta_end", "[0, 1)"]),
@@ -90,6 +93,8 @@ def test_a_registered_method_is_checked_and_usable():
     assert "broken" not in METHODS
     with pytest.raises(ValueError, match="registered already"):
         register_method("chts")
-    with pytest.raises(ValueError, match="no_such"):
-        register_method("odd", no_such=1)
+    with pytest.raises(ValueError, match="'removl' is no ingredient.*did you mean 'removal'"):
+        register_method("odd", removl="magnitude")
+    with pytest.raises(ValueError, match="'sparsity' is no ingredient"):
+        register_method("odd", sparsity=0.4)  # the user's to set, so it would have no effect
     assert "odd" not in METHODS

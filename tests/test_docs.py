@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from chts_hf import METHODS, CHTsConfig, cli, methods
+from chts_hf.settings import settings_table
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -20,6 +22,14 @@ def test_the_methods_page_has_the_table_that_the_command_prints(capsys):
     assert shown is not None
     assert shown[1] == printed, "paste the output of: chts-hf methods"
     assert all(f"| `{name}` |" in printed for name in METHODS)
+
+
+def test_the_configuration_page_lists_every_field():
+    page = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- table: settings -->\n(.*?)\n<!-- end of table -->", page, re.S)
+    assert shown is not None
+    assert shown[1] == settings_table(), "paste what chts_hf.settings.settings_table() returns"
+    assert all(f"| `{field.name}` |" in shown[1] for field in fields(CHTsConfig))
 
 
 def test_unknown_methods_are_refused_by_the_command(capsys):

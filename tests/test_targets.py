@@ -25,7 +25,7 @@ def _linear_layers(model: nn.Module) -> set[str]:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture(name):
-    """Found right, and three steps with two updates keep every invariant."""
+    """Found right: kinds, pairs, heads, and nothing that must stay dense."""
     architecture = ARCHITECTURES[name]
     torch.manual_seed(0)
     model = architecture.build()
@@ -41,8 +41,17 @@ def test_every_architecture(name):
         if "attn" in target.kind:
             assert target.heads == (2 if target.role in grouped else 4), target.name
 
+
+@pytest.mark.parametrize("method", ["chts", "rigl"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_trains(name, method):
+    """Three steps with two updates keep every invariant, by topology and by gradient."""
+    architecture = ARCHITECTURES[name]
+    torch.manual_seed(0)
+    model = architecture.build()
+    targets = find_targets(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    config = CHTsConfig(sparsity=0.8, update_interval=1, rewarm_steps=0, t_end=0.7)
+    config = CHTsConfig(method=method, sparsity=0.8, update_interval=1, rewarm_steps=0, t_end=0.7)
     sparsifier = Sparsifier(model, optimizer, config, total_steps=3)
     for _ in range(3):
         model(**architecture.inputs).loss.backward()
@@ -154,3 +163,23 @@ def test_t5_keeps_wo_in_float32_beside_half_precision():
     assert dtypes["ffn.up"] == torch.bfloat16
     for target in sparsifier.targets:
         assert (target.weight[~sparsifier.masks[target.name]] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"targets": {"ffn.up": r".*\.expand"}}, r"targets\['ffn.up'\].*expand.*fc1"),
+        ({"exclude": ["lm_hed"]}, "exclude.*'lm_hed'.*fc1"),
+        ({"overrides": {"fc3": {"sparsity": 0.5}}}, r"overrides\['fc3'\].*fc1"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_refused(fields, words):
+    """A slip in a name would leave layers dense, or as sparse as the rest, without a word."""
+    with pytest.raises(ValueError, match=words):
+        find_targets(tiny_marian(), CHTsConfig(**fields))
+
+
+def test_a_target_is_shown_without_its_numbers():
+    shown = repr(find_targets(tiny_marian())[0])
+    assert "self_attn" in shown
+    assert "tensor" not in shown

@@ -13,7 +13,7 @@ from tests.recipes.test_translation import config
 
 
 @pytest.mark.slow
-def test_three_runs_from_one_dense_model(tmp_path):
+def test_three_runs_from_one_dense_model(tmp_path, capfd):
     path = config(
         tmp_path, dataset_name="embedded", embedded_train=80, embedded_validation=6,
         embedded_test=7, lr_scheduler_type="noam", warmup_steps=2,
@@ -32,3 +32,6 @@ def test_three_runs_from_one_dense_model(tmp_path):
     # One-shot pruning kept the largest weights of the dense model.
     assert dense[name].abs()[kept].min() >= dense[name].abs()[~kept].max()
     assert torch.count_nonzero(kept) == kept.numel() // 4
+    capfd.readouterr()
+    assert finetune.main(words) == bleu
+    assert capfd.readouterr().out.count("keeping the finished run") == 3
