@@ -1,0 +1,24 @@
+"""Using a sparse model: products that skip the zeros, neurons cut out."""
+
+from chts_hf.inference.choice import Choice, choose, measure
+from chts_hf.inference.compact import CompactReport, Width, compact, compact_hidden
+from chts_hf.inference.convert import to_sparse_inference
+from chts_hf.inference.hidden import HiddenLayer, hidden_layers
+from chts_hf.inference.linear import SparseLinear
+from chts_hf.inference.sizes import register_sizes, widths_by_field
+
+__all__ = [
+    "Choice",
+    "CompactReport",
+    "HiddenLayer",
+    "SparseLinear",
+    "Width",
+    "choose",
+    "compact",
+    "compact_hidden",
+    "hidden_layers",
+    "measure",
+    "register_sizes",
+    "to_sparse_inference",
+    "widths_by_field",
+]

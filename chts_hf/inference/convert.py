@@ -1,0 +1,113 @@
+"""A trained sparse model → the same model, multiplying sparsely."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from chts_hf.config import CHTsConfig
+from chts_hf.inference.choice import ROWS, Choice, measure
+from chts_hf.inference.layers import all_targets, holders
+from chts_hf.inference.linear import KERNELS, SparseLinear
+from chts_hf.targets import Target
+
+Model = TypeVar("Model", bound=nn.Module)
+_LOGGER = logging.getLogger(__name__)
+
+
+def to_sparse_inference(
+    model: Model,
+    *,
+    config: CHTsConfig | None = None,
+    rows: Sequence[int] = ROWS,
+    min_sparsity: float = 0.5,
+    kernels: Sequence[str] = KERNELS,
+    choose: Callable[..., Choice] = measure,
+) -> Model:
+    """Replace a model's sparse layers by ones that skip the zeros, where that is faster.
+
+    Each target of :func:`chts_hf.find_targets` with enough zeros is timed, dense against sparse,
+    on this machine with the threads torch has now; layers of one shape and sparsity (to 1 %) share
+    a timing. Layers that no sparse product makes faster stay as they are, so that the model is
+    not slower than before. The model is changed in place, layer by layer, so that the dense
+    and the sparse weights are never both in memory as a whole; it is put into ``eval()``.
+
+    ``generate`` gives the same tokens as before: the outputs differ by the rounding of another
+    order of summation. The result cannot be trained, and is saved sparse or dense *before* it is
+    converted. It works on the CPU in float32: a model elsewhere, or in half precision, is
+    returned as it is, with a warning.
+
+    Args:
+        model: any module that targets are found in.
+        config: which layers are targets, as in training; None means ``CHTsConfig()``.
+        rows: numbers of tokens the choice is made for: beams × batch in generation.
+        min_sparsity: a layer with a smaller part of zeros stays dense without a measurement.
+        kernels: what may be chosen, of "native" and "torch"; see :class:`SparseLinear`.
+        choose: called with ``(weight, bias, rows, kernels)``; gives the :class:`Choice`.
+
+    Returns:
+        ``model``.
+
+    Example:
+        >>> from transformers import AutoModelForSeq2SeqLM
+        >>> model = AutoModelForSeq2SeqLM.from_pretrained(folder)  # doctest: +SKIP
+        >>> model = to_sparse_inference(model)  # doctest: +SKIP
+        >>> model.generate(**batch, num_beams=4)  # doctest: +SKIP
+    """
+    model.eval()
+    targets = all_targets(model, config)
+    parameters = {target.parameter_name: target for target in targets}
+    choices: dict[tuple[object, ...], Choice] = {}
+    counts: dict[str, int] = {}
+    for target in parameters.values():
+        kernel = _convert(model, target, choices, min_sparsity, rows, kernels, choose)
+        counts[kernel] = counts.get(kernel, 0) + 1
+    shown = ", ".join(f"{count} {kernel}" for kernel, count in sorted(counts.items()))
+    _LOGGER.info("products of the %d target layers: %s", len(parameters), shown)
+    if set(counts) == {"unsupported"}:
+        _LOGGER.warning(
+            "to_sparse_inference changed nothing: the layers are not float32 on the CPU, where the "
+            "sparse products are; load the model with dtype=torch.float32 and without a device map"
+        )
+    return model
+
+
+def _convert(
+    model: nn.Module,
+    target: Target,
+    choices: dict[tuple[object, ...], Choice],
+    min_sparsity: float,
+    rows: Sequence[int],
+    kernels: Sequence[str],
+    choose: Callable[..., Choice],
+) -> str:
+    """Replace the modules that hold a target's parameter; says by which kernel."""
+    parameter = target.weight
+    if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
+        return "unsupported"
+    weight: Tensor = parameter.detach()
+    weight = weight.T if target.transposed else weight
+    sparsity = 1 - weight.count_nonzero().item() / max(weight.numel(), 1)
+    if sparsity < min_sparsity:
+        return "dense"
+    layers = holders(model, target)
+    biases = {id(layer.bias): layer.bias for layer in layers.values()}
+    if len(biases) > 1:  # one matrix under two biases: no model of transformers has it
+        return "dense"
+    bias = next(iter(biases.values()))
+    assert bias is None or isinstance(bias, Tensor)
+    key = (tuple(weight.shape), round(sparsity, 2), bias is None)
+    if key not in choices:
+        choices[key] = choose(weight, bias, rows, kernels)
+    choice = choices[key]
+    if choice.kernel == "dense":
+        return "dense"
+    replacement = SparseLinear(weight, bias, choice.kernel).eval()
+    for name in layers:
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, replacement)
+    return choice.kernel

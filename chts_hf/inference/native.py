@@ -1,0 +1,130 @@
+"""The compiled sparse product: built by the C compiler that is there, or not at all.
+
+Intel MKL's sparse product, which ``torch.mm`` calls, reaches a fifth of what the processor can do
+at the few rows that generation has. ``csr_linear.c`` is shorter than the code to work around that.
+It is compiled when first asked for, in under two seconds, into a folder that is gone when it is
+loaded; nothing is kept between processes, so nothing can be stale or another machine's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from chts_hf.inference.csr import to_csr
+
+_SOURCE = Path(__file__).with_name("csr_linear.c")
+_WIDTH = 32  # tokens that the kernel packs at a time
+_LOGGER = logging.getLogger(__name__)
+_OPTIMISE = ("-std=gnu11", "-O3", "-fPIC", "-fno-math-errno", "-Wno-psabi")
+# What a compiler may lack, best first: instructions of this very processor, threads.
+_ATTEMPTS = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-fopenmp",), ())
+
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor], Tensor]
+
+
+@functools.cache
+def native_kernel() -> Kernel | None:
+    """The compiled product of a matrix in compressed sparse rows, or None where there is none.
+
+    Returns:
+        ``kernel(start, column, value, bias, x)``: x Wᵀ + b for float32 ``x`` (tokens, in),
+        contiguous; ``start`` int32 (out + 1,), ``column`` uint16 or int32 and ``value`` float32
+        (links,), ``bias`` float32 (out,) or None; all on the CPU. Nothing is checked: the caller
+        vouches for the indices. None if no C compiler (``CC``, cc, gcc, clang) is found or what
+        it makes cannot be loaded or multiplies wrongly; the reason is logged.
+    """
+    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    if compiler is None:
+        _LOGGER.info("no C compiler: sparse layers use torch's own sparse product")
+        return None
+    reasons = []
+    for flags in _ATTEMPTS:
+        try:
+            kernel = _wrap(_build(compiler.split(), flags))
+            if _multiplies(kernel):
+                return kernel
+            reasons.append(f"{' '.join(flags)}: wrong products")
+        except (OSError, subprocess.SubprocessError, AttributeError) as error:
+            reasons.append(f"{' '.join(flags)}: {_text(error)}")
+    _LOGGER.warning(
+        "the sparse kernel could not be built with %s; sparse layers use torch's own sparse "
+        "product. %s",
+        compiler,
+        "; ".join(reasons),
+    )
+    return None
+
+
+def _text(error: Exception) -> str:
+    output = getattr(error, "stderr", None)
+    return output.strip().splitlines()[-1] if output else str(error)
+
+
+def _build(compiler: list[str], flags: tuple[str, ...]) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory(prefix="chts_hf_") as folder:
+        compiled, library = Path(folder, "csr.o"), Path(folder, "csr.so")
+        # Linked without -fopenmp on purpose: the calls are then answered by the OpenMP runtime that
+        # torch has loaded, with torch's threads and torch.set_num_threads; a second runtime's
+        # threads would wait for the same cores.
+        for command in (
+            [*compiler, *_OPTIMISE, *flags, "-c", str(_SOURCE), "-o", str(compiled)],
+            [*compiler, "-shared", str(compiled), "-o", str(library)],
+        ):
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        return ctypes.CDLL(str(library))
+
+
+def _wrap(library: ctypes.CDLL) -> Kernel:
+    pointer, size = ctypes.c_void_p, ctypes.c_int64
+    functions = {torch.uint16: library.csr_linear_u16, torch.int32: library.csr_linear_i32}
+    for function in functions.values():
+        function.argtypes = [*[pointer] * 7, *[size] * 3]
+        function.restype = None
+
+    def kernel(
+        start: Tensor, column: Tensor, value: Tensor, bias: Tensor | None, x: Tensor
+    ) -> Tensor:
+        tokens, width = x.shape
+        out = start.shape[0] - 1
+        y = torch.empty(tokens, out)
+        packed = torch.empty(width * _WIDTH)
+        functions[column.dtype](
+            start.data_ptr(),
+            column.data_ptr(),
+            value.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            x.data_ptr(),
+            y.data_ptr(),
+            packed.data_ptr(),
+            tokens,
+            width,
+            out,
+        )
+        return y
+
+    return kernel
+
+
+def _multiplies(kernel: Kernel) -> bool:
+    """Whether a kernel is right on a small product with whole numbers, where nothing rounds."""
+    matrix = (torch.arange(11 * 13) % 7 - 3).float().reshape(11, 13).clamp(min=0)
+    start, column, value = to_csr(matrix)
+    bias = torch.arange(11.0)
+    for tokens in (1, 5, 9, 45):
+        x = (torch.arange(tokens * 13) % 5 - 2).float().reshape(tokens, 13)
+        for index in (torch.uint16, torch.int32):
+            got = kernel(start, column.to(index), value, bias, x)
+            if not torch.equal(got, x @ matrix.T + bias):
+                return False
+    return True
