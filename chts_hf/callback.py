@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -45,6 +45,8 @@ class CHTsCallback(TrainerCallback):
         config: the method and its settings; None means ``CHTsConfig()``: CHTs at 90 %.
         resume_from_checkpoint: the folder to resume from, needed only where it is neither
             ``args.resume_from_checkpoint`` nor a ``checkpoint-N`` in the output folder.
+        correlation: of the first layer's inputs, for layers with ``init="csti"``; see
+            :class:`chts_hf.Sparsifier`. A resumed run needs none: it has its masks.
 
     Attributes:
         sparsifier: the engine; None before training begins. Its masks and ``stats()`` stay
@@ -62,9 +64,13 @@ class CHTsCallback(TrainerCallback):
     """
 
     def __init__(
-        self, config: CHTsConfig | None = None, resume_from_checkpoint: str | Path | None = None
+        self,
+        config: CHTsConfig | None = None,
+        resume_from_checkpoint: str | Path | None = None,
+        correlation: Tensor | None = None,
     ) -> None:
         self.config = config or CHTsConfig()
+        self.correlation = correlation
         self.sparsifier: Sparsifier | None = None
         self._resume_from = resume_from_checkpoint
 
@@ -96,7 +102,12 @@ class CHTsCallback(TrainerCallback):
             again = self.sparsifier is not None and self.sparsifier.model is model
             first = self.sparsifier.masks if again and self.sparsifier is not None else None
             self.sparsifier = Sparsifier(
-                model, optimizer, self.config, state.max_steps, masks=first or None
+                model,
+                optimizer,
+                self.config,
+                state.max_steps,
+                masks=first or None,
+                correlation=self.correlation,
             )
         self.sparsifier.owner = state
         if not self.config.is_dense:

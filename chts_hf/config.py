@@ -69,7 +69,8 @@ class CHTsConfig:
         zeta_schedule: (method) "cosine": ``ζ(t) = ζ/2 · (1 + cos(π t / t_end))``, or "constant".
         init: (method) the first masks: a kind of ``chts_hf.topology.initial_mask`` ("brf", "bsw",
             "er", "magnitude", …), "full" (no zeros), or "from_weights" (the links are the
-            non-zero weights that the model comes with; their number per layer is kept).
+            non-zero weights that the model comes with; their number per layer is kept). "csti", for
+            the first layer of an MLP, needs the data: ``Sparsifier(..., correlation=...)``.
         init_options: options of that kind, such as ``{"r": 0.25}``.
         distribution: (method) how the sparsity is spread over the layers: "uniform" or "erk".
         rescale_init: multiply each layer so that its links have
@@ -296,6 +297,13 @@ class CHTsConfig:
 
     def _check_init_options(self) -> None:
         """Try the options on a toy layer; topologies made from a layer's own tensor must wait."""
+        try:
+            json.dumps(self.init_options)
+        except TypeError as error:
+            raise ValueError(
+                f"init_options must hold numbers, texts and lists of them: {error}. The "
+                'correlation for init="csti" is given to Sparsifier or CHTsCallback instead'
+            ) from None
         if self.init not in _MADE_OF_NOTHING:
             return
         generator = torch.Generator().manual_seed(0)

@@ -43,7 +43,13 @@ def _distribute(targets: Sequence[Target], config: CHTsConfig, field: str) -> di
     return values
 
 
-def initial_mask(target: Target, config: CHTsConfig, initial: float, final: float) -> Tensor:
+def initial_mask(
+    target: Target,
+    config: CHTsConfig,
+    initial: float,
+    final: float,
+    correlation: Tensor | None = None,
+) -> Tensor:
     """One layer's first mask, of shape (out, in) on the weight's device.
 
     Args:
@@ -51,9 +57,10 @@ def initial_mask(target: Target, config: CHTsConfig, initial: float, final: floa
         config: its own configuration, overrides applied.
         initial: its sparsity now.
         final: its sparsity when training ends.
+        correlation: of the layer's inputs, for ``init="csti"``.
 
     Raises:
-        ValueError: no link would be left at the end.
+        ValueError: no link would be left at the end, or there is no correlation for "csti".
     """
     weight = target.view(target.weight.detach())
     if config.init == "from_weights":
@@ -69,6 +76,14 @@ def initial_mask(target: Target, config: CHTsConfig, initial: float, final: floa
     options = dict(config.init_options)
     if config.init in ("magnitude", "relative_importance"):
         options["weight"] = weight
+    if config.init == "csti":
+        if correlation is None:
+            raise ValueError(
+                f'{target.name} starts from init="csti", which needs the correlations of its '
+                "inputs over the training data: Sparsifier(..., correlation=tensor), or "
+                "CHTsCallback(config, correlation=tensor)"
+            )
+        options["correlation"] = correlation
     generator = generator_for(config.seed, 0, target.name)
     mask = topology.initial_mask(target.shape, initial, config.init, generator, **options)
     return mask.to(weight.device)

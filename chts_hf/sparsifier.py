@@ -62,6 +62,9 @@ class Sparsifier:
             keeps the number it has, as with ``init="from_weights"``.
         scaler: the loss scaler of fp16 training, which scores that add a gradient to a weight
             ("mest") must know of. None: the one in an optimizer that accelerate prepared.
+        correlation: for layers with ``init="csti"``: the Pearson correlations of their inputs over
+            the training data, (in, in); see :func:`chts_hf.topology.csti`. Data, not a setting, so
+            it is no part of the configuration; the masks made from it are in the state.
 
     Attributes:
         masks: parameter name → bool tensor of the parameter's shape, True where there is a link.
@@ -91,6 +94,7 @@ class Sparsifier:
         *,
         masks: Mapping[str, Tensor] | None = None,
         scaler: torch.amp.GradScaler | None = None,
+        correlation: Tensor | None = None,
     ) -> None:
         refuse_wrapped(model)
         if attached_sparsifier(model) is not None:
@@ -131,7 +135,7 @@ class Sparsifier:
         if state is not None:
             self.load_state_dict(state)
         elif self.targets:
-            self._set_initial_masks(masks, zero_links)
+            self._set_initial_masks(masks, zero_links, correlation)
         self.check_ranks()
         self._gradients.attach()
         self._handles: list[Any] = []
@@ -258,7 +262,10 @@ class Sparsifier:
 
     @torch.no_grad()
     def _set_initial_masks(
-        self, given: Mapping[str, Tensor] | None, zero_links: Mapping[str, Tensor]
+        self,
+        given: Mapping[str, Tensor] | None,
+        zero_links: Mapping[str, Tensor],
+        correlation: Tensor | None,
     ) -> None:
         for target in self.targets:
             config, name = self._layer_config[target.name], target.parameter_name
@@ -266,7 +273,7 @@ class Sparsifier:
             if given is not None:
                 mask = target.view(given[name])
             else:
-                mask = initial_mask(target, config, *ends)
+                mask = initial_mask(target, config, *ends, correlation=correlation)
             if given is None and config.init == "from_weights" and name in zero_links:
                 mask = mask | target.view(zero_links[name])
             if given is not None or config.init == "from_weights":

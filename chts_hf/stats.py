@@ -44,12 +44,20 @@ def network_stats(
         "sparsity": 1 - links / weights if weights else 0.0,
         "by_kind": by_kind,
         "itop_rate": sum(int(e.sum()) for e in ever.values()) / weights if weights else 1.0,
-        "anp": _active_neuron_rate(pairs, masks),
+        "anp": _active_neuron_rate(targets, pairs, masks),
     }
 
 
-def _active_neuron_rate(pairs: Sequence[Pair], masks: Mapping[str, Tensor]) -> float:
+def _active_neuron_rate(
+    targets: Sequence[Target], pairs: Sequence[Pair], masks: Mapping[str, Tensor]
+) -> float:
     active = neurons = 0
+    # The last hidden layer of an MLP feeds a dense layer: its neurons need links on one side only.
+    followed = {pair.first.name for pair in pairs}
+    for target in targets:
+        if target.role == "hidden" and target.name not in followed:
+            active += int(target.view(masks[target.parameter_name]).any(dim=1).sum())
+            neurons += target.shape[0]
     for pair in pairs:
         first = pair.first.view(masks[pair.first.parameter_name])
         second = pair.second.view(masks[pair.second.parameter_name])

@@ -2,8 +2,8 @@
 
 Layers are recognised by the names of their modules, never by the model's class: inside an
 attention block by the last part of the name (``q``, ``q_proj``, ``query``, …), elsewhere by the
-names feed-forward layers go by. What no rule recognises (embeddings, heads, routers, relative
-biases, adapters) is never a target.
+names feed-forward layers go by; in a plain MLP the linear layers of a list called ``hidden``. What
+no rule recognises (embeddings, heads, routers, relative biases, adapters) is never a target.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +53,10 @@ class Target:
             parameter holds several projections.
         parameter_name: the parameter's name in ``model.named_parameters()``.
         weight: that parameter.
-        kind: "self_attn.q", "cross_attn.o", "ffn.up", …, or the user's own name for it.
-        block: the name of the attention or feed-forward block it belongs to.
+        kind: "self_attn.q", "cross_attn.o", "ffn.up", "mlp.hidden", …, or the user's own name for
+            it.
+        block: the name of the attention or feed-forward block, or of the list of hidden layers,
+            that it belongs to.
         heads: the attention heads that its rows are made of (for ``o``, its columns); 1 outside
             attention.
         transposed: whether the parameter is stored (in, out), as GPT-2's ``Conv1D`` does.
@@ -92,7 +95,8 @@ class Target:
 def find_targets(model: nn.Module, config: CHTsConfig | None = None) -> list[Target]:
     """The projections of a model that ``config`` wants sparse, in the model's own order.
 
-    By default all q, k, v and output projections of attention and all feed-forward projections;
+    By default all q, k, v and output projections of attention, all feed-forward projections, and
+    the hidden layers of an MLP (``hidden.0``, ``hidden.1``, …);
     ``config.targets`` replaces these rules and ``config.exclude`` takes layers out. Frozen
     parameters (``requires_grad=False``) are left alone, and a parameter that several modules share
     is one target.
@@ -203,6 +207,8 @@ def _classify(name: str, config: CHTsConfig) -> tuple[str, str] | None:
     *path, leaf = parts
     attention = next((i for i, part in enumerate(path) if _ATTENTION.search(part)), None)
     if attention is None:
+        if leaf.isdigit() and path and path[-1] == "hidden":
+            return "mlp.hidden", ".".join(path)
         role = _FFN_ROLES.get(leaf)
         return (f"ffn.{role}", ".".join(path)) if role else None
     role = _ATTENTION_ROLES.get(leaf)
@@ -268,7 +274,8 @@ class Pair:
         first: the projection whose rows are the neurons.
         second: for "sequential" the projection whose columns they are, for "product" the one
             whose rows are multiplied with them.
-        relation: "sequential" (``v → o``, ``up → down``) or "product" (``q · k``, ``gate · up``).
+        relation: "sequential" (``v → o``, ``up → down``, each hidden layer of an MLP → the next) or
+            "product" (``q · k``, ``gate · up``).
         neuron_of: for grouped heads, the row of ``first`` that each column (sequential) or row
             (product) of ``second`` belongs to; None if they correspond one to one.
     """
@@ -295,8 +302,9 @@ def find_pairs(targets: list[Target]) -> list[Pair]:
         targets: as :func:`find_targets` gives them.
 
     Returns:
-        In an order in which one pass of percolation reaches its fixed point: product pairs of a
-        block come before the sequential ones that read their result. A role that occurs twice in
+        In an order in which one pass of percolation reaches its fixed point, chains of hidden
+        layers aside: product pairs of a block come before the sequential ones that read their
+        result. A role that occurs twice in
         a block (Longformer's local and global projections) pairs only with its own counterpart,
         and not where it could not be told which neurons are alive.
     """
@@ -314,6 +322,11 @@ def find_pairs(targets: list[Target]) -> list[Pair]:
                 pair = _pair(a, b, relation)
                 if pair is not None:
                     pairs.append(pair)
+        pairs += [
+            Pair(layer, following, "sequential")
+            for layer, following in pairwise(roles.get("hidden", []))
+            if layer.shape[0] == following.shape[1]
+        ]
     return pairs
 
 

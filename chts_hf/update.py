@@ -110,7 +110,21 @@ def _remove(layer: LayerInput, mask: Tensor, seed: int, update: int) -> Tensor:
 def _percolate(
     layers: Sequence[LayerInput], masks: list[Tensor], pairs: Sequence[Pair]
 ) -> list[Tensor]:
-    """Walk along the pairs once; their order makes one pass enough."""
+    """Walk along the pairs until nothing changes.
+
+    The pairs' order makes one pass enough, but for chains: there a neuron that dies takes others
+    with it on both sides.
+    """
+    while True:
+        walked = _walk_once(layers, masks, pairs)
+        if all(torch.equal(before, after) for before, after in zip(masks, walked, strict=True)):
+            return walked
+        masks = walked
+
+
+def _walk_once(
+    layers: Sequence[LayerInput], masks: list[Tensor], pairs: Sequence[Pair]
+) -> list[Tensor]:
     index = {layer.target.name: i for i, layer in enumerate(layers)}
     masks = list(masks)
     for pair in pairs:

@@ -40,7 +40,7 @@ from chts_hf.compare.record import make_record, read_record, record_path, write_
 from chts_hf.compare.runner import Job, State, StopRequest, run_jobs  # noqa: E402
 from chts_hf.compare.spec import Comparison, Run, read_comparison  # noqa: E402
 from chts_hf.compare.tables import missing_text, quality_table  # noqa: E402
-from chts_hf.translation.resume import STOPPED  # noqa: E402
+from chts_hf.runs.resume import STOPPED  # noqa: E402
 
 TRANSLATION = Path(__file__).resolve().with_name("translation.py")
 REPOSITORY = TRANSLATION.parents[1]

@@ -3,9 +3,10 @@
 
     python recipes/results.py                         # docs/results/ -> docs/results.md, README.md
 
-The folder holds `all_results.json` files of `recipes/translation.py` under any names, and the records
-of `recipes/compare.py` in folders named after their settings. Runs of one setting are one table;
-runs that differ only in their seed are one row. A comparison's tests and pictures are added.
+The folder holds `all_results.json` files of `recipes/translation.py` and
+`recipes/image_classification.py` under any names, and the records of `recipes/compare.py` in folders
+named after their settings. Runs of one setting are one table; runs that differ only in their seed
+are one row. A comparison's tests and pictures are added. Pages that have a mark for a table get it.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from chts_hf.compare.spec import read_comparison
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NEEDED = ("setting", "dataset", "method", "target_sparsity", "seed", "steps", "commit", "machine")
-#: Columns with a mean over seeds: title, key, digits.
+#: What a kind of run is known by → its columns with a mean over seeds: title, key, digits.
+SCORES = {
+    "predict_bleu": (("BLEU", "predict_bleu", 2), ("chrF", "predict_chrf", 2)),
+    "predict_accuracy": (("accuracy %", "predict_accuracy", 2),),
+}
+#: The columns that every run has.
 MEASURED = (
-    ("BLEU", "predict_bleu", 2),
-    ("chrF", "predict_chrf", 2),
     ("validation loss", "eval_loss", 4),
     ("sparsity", "sparsity", 4),
     ("ITOP", "itop_rate", 3),
@@ -39,8 +43,9 @@ MEASURED = (
 HEAD = """# Results
 
 Every number here was written by `python recipes/results.py` from the files under
-[results/](results/), one for each run. BLEU and chrF are sacreBLEU's on the test set; the
-validation loss is the cross-entropy in nats per target token. A value behind ± is the standard
+[results/](results/), one for each run. BLEU and chrF are sacreBLEU's on the test set, accuracy is
+that on the test images; the validation loss is the cross-entropy in nats per target token, or per
+image. A value behind ± is the standard
 error over seeds; with one seed there is none, and BLEU differs by about ±1 from seed to seed at
 these sizes. Times compare within one table at most: runs shared their machine.
 """
@@ -55,7 +60,7 @@ def load_runs(folder: Path) -> list[dict[str, Any]]:
     runs = []
     for path in sorted(folder.rglob("*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
-        if "predict_bleu" not in run:
+        if not SCORES.keys() & run.keys():
             continue
         missing = [name for name in NEEDED if run.get(name) is None]
         if missing:
@@ -71,7 +76,9 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     rows: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for run in runs:
         rows.setdefault((run["method"], run["target_sparsity"]), []).append(run)
-    titles = ["method", "sparsity asked", *(title for title, _, _ in MEASURED), "seeds", "commit"]
+    scores = [columns for key, columns in SCORES.items() if key in runs[0]]
+    measured = (*scores[0], *MEASURED)
+    titles = ["method", "sparsity asked", *(title for title, _, _ in measured), "seeds", "commit"]
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
 
     def order(item: tuple[tuple[str, float], list[dict[str, Any]]]) -> tuple[float, float]:
@@ -79,7 +86,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
 
     for (method, sparsity), group in sorted(rows.items(), key=order):
         cells = [method, f"{sparsity:g}"]
-        cells += [_mean([run.get(key) for run in group], digits) for _, key, digits in MEASURED]
+        cells += [_mean([run.get(key) for run in group], digits) for _, key, digits in measured]
         cells.append(", ".join(str(run["seed"]) for run in group))
         cells.append(", ".join(sorted({run["commit"][:10] for run in group})))
         lines.append(f"| {' | '.join(cells)} |")
@@ -130,12 +137,19 @@ def write_page(folder: Path) -> str:
             continue
         steps = ", ".join(str(n) for n in sorted({run["steps"] for run in runs}))
         machines = ", ".join(sorted({run["machine"] for run in runs}))
-        parts.append(
-            f"## {setting}\n\n"
-            f"[configs/{setting}.yaml](../configs/{setting}.yaml): {first['languages']}, "
-            f"{steps} steps, beam {first.get('num_beams', '–')}; {machines}.\n"
-            f"BLEU `{first.get('bleu_signature')}`\n\n{table(runs)}\n"
-        )
+        what = f"[configs/{setting}.yaml](../configs/{setting}.yaml): "
+        if "predict_accuracy" in first:
+            what += (
+                f"{first['train_images']} images of {first['dataset']} to train with, "
+                f"{first['test_images']} to test with; {steps} steps of {first['batch_size']} "
+                f"images, learning rate {first['learning_rate']:g}; {machines}."
+            )
+        else:
+            what += (
+                f"{first['languages']}, {steps} steps, beam {first.get('num_beams', '–')}; "
+                f"{machines}.\nBLEU `{first.get('bleu_signature')}`"
+            )
+        parts.append(f"## {setting}\n\n{what}\n\n{table(runs)}\n")
     return "\n".join(parts)
 
 
@@ -153,12 +167,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, default=REPOSITORY / "docs" / "results")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results.md")
-    parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
+    pages = [REPOSITORY / "README.md", REPOSITORY / "docs" / "images.md"]
+    parser.add_argument("--pages", type=Path, nargs="*", default=pages, help="with marked tables")
     arguments = parser.parse_args(argv)
     arguments.output.write_text(write_page(arguments.folder), encoding="utf-8")
-    readme = arguments.readme.read_text(encoding="utf-8")
-    arguments.readme.write_text(fill_tables(readme, load_runs(arguments.folder)), encoding="utf-8")
-    print(f"written {arguments.output} and the tables in {arguments.readme}")
+    runs = load_runs(arguments.folder)
+    for page in arguments.pages:
+        text = page.read_text(encoding="utf-8")
+        page.write_text(fill_tables(text, runs), encoding="utf-8")
+    print(f"written {arguments.output} and the tables in {', '.join(map(str, arguments.pages))}")
 
 
 if __name__ == "__main__":

@@ -17,44 +17,44 @@ later ones winning; `--help` lists them. Sparse training is set by the YAML sect
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-from datasets import Dataset, DatasetDict, disable_progress_bars
-from torch import Tensor
+from datasets import Dataset, DatasetDict
 from transformers import (
     AutoModelForSeq2SeqLM,
     DataCollatorForSeq2Seq,
     EvalPrediction,
     PreTrainedModel,
-    TrainerCallback,
     set_seed,
 )
 
 from chts_hf import CHTsCallback, find_targets
 from chts_hf.compare.significance import encode_statistics, sentence_statistics
-from chts_hf.machine import machine_kind
+from chts_hf.runs import report
+from chts_hf.runs.recipe import (
+    MaskSnapshot,
+    describe_run,
+    finish,
+    keep,
+    output_folder,
+    setup_logging,
+)
+from chts_hf.runs.resume import STOPPED, StopOnSignal, find_checkpoint
 from chts_hf.translation import (
     ModelSize,
     SacreBleu,
     TokenizerPair,
     TranslationTrainer,
-    TranslationTrainingArguments,
     build_model,
     corpora,
-    report,
     train_tokenizers,
 )
 from chts_hf.translation.arguments import EMBEDDED, Arguments, DataTrainingArguments, read_arguments
 from chts_hf.translation.batch_log import BatchLog, batches_digest
-from chts_hf.translation.plots import plot_run
-from chts_hf.translation.resume import STOPPED, StopOnSignal, find_checkpoint
 
 logger = logging.getLogger("translation")
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """
     arguments = read_arguments(sys.argv[1:] if argv is None else argv)
     data, training = arguments.data, arguments.training
-    setup_logging(training)
+    setup_logging(training, logger)
     set_seed(training.seed)
     checkpoint = find_checkpoint(training, sparse=not arguments.chts.is_dense)
 
@@ -269,40 +269,6 @@ def translate_test(
     keep(trainer, "predict", metrics, results)
 
 
-class MaskSnapshot(TrainerCallback):
-    """Copies one layer's mask when training begins, for the picture.
-
-    Args:
-        sparse: the callback that has the masks; it comes before this one in the Trainer's list.
-    """
-
-    def __init__(self, sparse: CHTsCallback) -> None:
-        self.sparse = sparse
-        self.layer: str | None = None
-        self.before: Tensor | None = None
-        self.step = 0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Choose the layer, the first feed-forward one if there is any, and copy its mask."""
-        assert self.sparse.sparsifier is not None
-        self.step = state.global_step
-        targets = self.sparse.sparsifier.targets
-        if targets:
-            target = next((one for one in targets if one.kind == "ffn.up"), targets[0])
-            self.layer = target.name
-            self.before = self._mask().clone()
-
-    def after(self) -> Tensor | None:
-        """Return that layer's mask as it is now."""
-        return None if self.layer is None else self._mask()
-
-    def _mask(self) -> Tensor:
-        assert self.sparse.sparsifier is not None
-        sparsifier = self.sparse.sparsifier
-        target = next(one for one in sparsifier.targets if one.name == self.layer)
-        return target.view(sparsifier.masks[target.parameter_name])
-
-
 def describe(arguments: Arguments) -> dict[str, Any]:
     """Say what is run: enough to run it again and to compare it with others."""
     data, chts = arguments.data, arguments.chts
@@ -310,67 +276,11 @@ def describe(arguments: Arguments) -> dict[str, Any]:
     name = data.dataset_name or f"{Path(data.data_dir or '.').resolve().name}/{local}"
     embedded = {"embedded_corpus": embedded_options(data)} if name == EMBEDDED else {}
     return {
-        "setting": arguments.setting,
-        "method": chts.method,
-        "target_sparsity": chts.sparsity,
+        **describe_run(arguments.setting, chts, arguments.training, Path(__file__)),
         "dataset": " ".join(filter(None, [name, data.dataset_config_name])),
         "languages": f"{data.source_lang}-{data.target_lang}",
-        "seed": arguments.training.seed,
-        "chts": chts.to_dict(),
-        "commit": report.git_commit(Path(__file__).parent),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "machine": machine_kind(),
-        "threads": torch.get_num_threads(),
-        "processes": arguments.training.world_size,
         **embedded,
     }
-
-
-def keep(
-    trainer: TranslationTrainer, stage: str, metrics: dict[str, Any], results: dict[str, Any]
-) -> None:
-    """Log a stage's metrics, write them to its own file and add them to the results."""
-    trainer.log_metrics(stage, metrics)
-    trainer.save_metrics(stage, metrics, combined=False)
-    results |= metrics
-
-
-def finish(trainer: TranslationTrainer, snapshot: MaskSnapshot, results: dict[str, Any]) -> None:
-    """Write the results, draw the picture and print the table."""
-    folder = output_folder(trainer.args)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(results, indent=2, ensure_ascii=False)
-    (folder / "all_results.json").write_text(text + "\n", encoding="utf-8")
-    if "links_by_kind" in results:
-        title = f"{results['setting']}: {results['method']}, {results['languages']}"
-        plot_run(
-            folder / "topology.png",
-            f"{title}, sparsity {results['sparsity']:.1%}",
-            trainer.state.log_history,
-            results["links_by_kind"],
-            snapshot.layer,
-            snapshot.before,
-            snapshot.after(),
-        )
-    print(report.format_table(results))
-    print(f"Model, predictions, all_results.json and topology.png are in {folder}")
-
-
-def output_folder(training: TranslationTrainingArguments) -> Path:
-    """Return the folder that everything is written to."""
-    assert training.output_dir is not None  # the Trainer's arguments have a default
-    return Path(training.output_dir)
-
-
-def setup_logging(training: TranslationTrainingArguments) -> None:
-    """Send log lines to stderr, at the level that the Trainer's arguments ask for."""
-    level = training.get_process_log_level()
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("chts_hf").setLevel(level)
-    logger.setLevel(logging.INFO if training.should_log else logging.ERROR)
-    transformers.utils.logging.set_verbosity(level)
-    if training.disable_tqdm:
-        disable_progress_bars()
 
 
 if __name__ == "__main__":

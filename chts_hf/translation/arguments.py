@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, NoReturn
-
-import yaml
-from transformers import HfArgumentParser
+from dataclasses import dataclass
+from typing import Any
 
 from chts_hf.config import CHTsConfig
+from chts_hf.runs.arguments import SECTION, parse
+from chts_hf.runs.arguments import option as _option
 from chts_hf.translation.trainer import NoamType, TranslationTrainingArguments
 
-#: The nested section of a YAML file, and the prefix of its names on the command line.
-SECTION = "chts"
-YAML_SUFFIXES = (".yaml", ".yml")
 #: The value of ``dataset_name`` that means the generated corpus.
 EMBEDDED = "embedded"
-
-
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass
@@ -147,34 +136,12 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
         ValueError: an unknown name (with the names near it), a value of the wrong type, or one
             that its dataclass or :class:`~chts_hf.CHTsConfig` refuses.
     """
-    classes: list[Any] = [ModelArguments, DataTrainingArguments, TranslationTrainingArguments]
-    parser = _Parser(
-        classes,
-        allow_abbrev=False,
-        description="Train a translation model, sparsely.",
-        epilog=f"Sparse training: --{SECTION}.NAME VALUE, NAME a field of CHTsConfig.",
-    )
-    known = [f.name for cls in classes for f in fields(cls) if f.init]
-    options, section, setting = list(argv), {}, "command line"
-    words: list[str] = []
-    while options and options[0].endswith(YAML_SUFFIXES):
-        path = Path(options.pop(0))
-        setting = path.stem
-        flat, nested = _read_yaml(path, known)
-        words += flat
-        section.update(nested)
-    rest, dotted = _split_dotted(options)
-    section.update(dotted)
-    for word in rest:
-        name = word.removeprefix("--").split("=", 1)[0].replace("-", "_")
-        if word.startswith("--") and name.removeprefix("no_") not in [*known, "help"]:
-            raise _unknown(f"option --{name}", name, known)
-    model, data, training = parser.parse_args_into_dataclasses(
-        words + rest, look_for_args_file=False
-    )
+    classes = (ModelArguments, DataTrainingArguments, TranslationTrainingArguments)
+    parsed = parse(classes, argv, "Train a translation model, sparsely.")
+    (model, data, training), section = parsed.values, parsed.section
     _match_rewarming(training, section)
     section.setdefault("seed", training.seed)
-    return Arguments(model, data, training, CHTsConfig.from_dict(section), setting)
+    return Arguments(model, data, training, CHTsConfig.from_dict(section), parsed.setting)
 
 
 def _match_rewarming(training: TranslationTrainingArguments, section: dict[str, Any]) -> None:
@@ -192,71 +159,3 @@ def _match_rewarming(training: TranslationTrainingArguments, section: dict[str, 
             f"lr_scheduler_type inoam is noam with re-warming, and {SECTION}.rewarm_steps is 0; "
             "use noam, or leave rewarm_steps out"
         )
-
-
-class _Parser(HfArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
-
-
-def _read_yaml(path: Path, known: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Return a YAML file's arguments as command-line words, and its nested section."""
-    if not path.is_file():
-        raise ValueError(f"configuration file {str(path)!r} does not exist")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{str(path)!r} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{str(path)!r} must hold names and values, not {content!r}")
-    section = content.pop(SECTION, None) or {}
-    if not isinstance(section, dict):
-        raise ValueError(f"{str(path)!r}: {SECTION} must be a section of names and values")
-    words = []
-    for name, value in content.items():
-        if name not in known:
-            raise _unknown(f"key {name!r} in {str(path)!r}", str(name), [*known, SECTION])
-        if value is None:
-            raise ValueError(f"{str(path)!r}: {name} has no value; leave it out for its default")
-        if isinstance(value, list):
-            words += [f"--{name}", *(str(one) for one in value)]
-        elif isinstance(value, dict):
-            words.append(f"--{name}={json.dumps(value)}")
-        else:
-            words.append(f"--{name}={value}")
-    return words, {name: _number(value) for name, value in section.items()}
-
-
-def _split_dotted(options: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Take ``--chts.NAME VALUE`` and ``--chts.NAME=VALUE`` out of the command line."""
-    rest: list[str] = []
-    section: dict[str, Any] = {}
-    words = iter(options)
-    for word in words:
-        if not word.startswith(f"--{SECTION}."):
-            rest.append(word)
-            continue
-        name, equals, value = word.removeprefix(f"--{SECTION}.").partition("=")
-        if not equals:
-            found = next(words, None)
-            if found is None or found.startswith("--"):
-                raise ValueError(f"--{SECTION}.{name} needs a value")
-            value = found
-        section[name] = _number(yaml.safe_load(value))
-    return rest, section
-
-
-def _number(value: Any) -> Any:
-    """Read ``1e-3`` as a number: YAML 1.1 wants a point in it and calls it a string otherwise."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _unknown(what: str, name: str, known: Sequence[str]) -> ValueError:
-    near = get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(near)}?" if near else "; --help lists the names"
-    return ValueError(f"unknown {what}{hint}")

@@ -44,6 +44,22 @@ def test_a_run_that_does_not_say_where_it_comes_from_is_refused(tmp_path):
         load_runs(tmp_path)
 
 
+def test_images_have_a_table_of_their_own(tmp_path):
+    _run(tmp_path, "a.json")
+    images = {"setting": "mlp", "train_images": 9, "test_images": 8, "batch_size": 4}
+    for seed, accuracy in enumerate([97.0, 99.0]):
+        name = f"mlp{seed}.json"
+        images |= {"seed": seed, "predict_accuracy": accuracy, "learning_rate": 0.1}
+        _run(tmp_path, name, predict_bleu=None, **images)
+        run = json.loads((tmp_path / name).read_text())
+        del run["predict_bleu"]
+        (tmp_path / name).write_text(json.dumps(run))
+    page = write_page(tmp_path)
+    assert "| method | sparsity asked | accuracy % | validation loss |" in page
+    assert "| chts | 0.9 | 98.00 ± 1.00 |" in page
+    assert "9 images of d to train with, 8 to test with; 10 steps of 4 images" in page
+
+
 def test_no_runs(tmp_path):
     with pytest.raises(ValueError, match="no run's results"):
         write_page(tmp_path)

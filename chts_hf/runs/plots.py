@@ -24,8 +24,10 @@ def plot_run(
     layer: str | None = None,
     before: Tensor | None = None,
     after: Tensor | None = None,
+    score: tuple[str, str] = ("eval_bleu", "BLEU"),
+    loss_unit: str = "nats per token",
 ) -> None:
-    """Draw a run into a file: links per layer kind, a mask before and after, loss and BLEU.
+    """Draw a run into a file: links per layer kind, a mask before and after, loss and score.
 
     Args:
         path: the picture; its suffix chooses the format.
@@ -35,6 +37,8 @@ def plot_run(
         layer: the name of the layer whose masks are drawn.
         before: its mask at the first step, (out, in); the two panels are left out without it.
         after: its mask at the end.
+        score: the key of the score in the history, and what it is called.
+        loss_unit: what the losses are measured in.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -53,8 +57,8 @@ def plot_run(
         _draw_links(panels[0], links_by_kind)
         _draw_masks(panels[1], panels[2], layer or "", before, after)
     panels = bottom.subplots(1, 2)
-    _draw_loss(panels[0], history)
-    _draw_bleu(panels[1], history)
+    _draw_loss(panels[0], history, loss_unit)
+    _draw_score(panels[1], history, *score)
     for axes in panels:
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -111,15 +115,19 @@ def _draw_masks(first: Any, second: Any, layer: str, before: Tensor, after: Tens
         axes.tick_params(labelsize=8)
 
 
-def _draw_loss(axes: Any, history: Sequence[Mapping[str, float]]) -> None:
+def _draw_loss(axes: Any, history: Sequence[Mapping[str, float]], unit: str) -> None:
     for key, label, style in (
-        ("loss", "training (smoothed targets, with dropout)", {"color": _GREY, "linewidth": 1.2}),
+        (
+            "loss",
+            "training (with its smoothing and dropout)",
+            {"color": _GREY, "linewidth": 1.2},
+        ),
         ("eval_loss", "validation", {"color": _BLUE, "linewidth": 2, "marker": "o"}),
     ):
         steps, values = _series(history, key)
         if steps:
             axes.plot(steps, values, label=label, markersize=4, **style)
-    axes.set_title("Loss, nats per token", loc="left", fontsize=11)
+    axes.set_title(f"Loss, {unit}", loc="left", fontsize=11)
     axes.set_xlabel("optimizer step")
     if axes.lines:
         axes.legend(frameon=False, fontsize=8.5)
@@ -127,9 +135,9 @@ def _draw_loss(axes: Any, history: Sequence[Mapping[str, float]]) -> None:
     _plain(axes)
 
 
-def _draw_bleu(axes: Any, history: Sequence[Mapping[str, float]]) -> None:
-    steps, values = _series(history, "eval_bleu")
-    axes.set_title("BLEU on validation", loc="left", fontsize=11)
+def _draw_score(axes: Any, history: Sequence[Mapping[str, float]], key: str, name: str) -> None:
+    steps, values = _series(history, key)
+    axes.set_title(f"{name} on validation", loc="left", fontsize=11)
     axes.set_xlabel("optimizer step")
     axes.grid(axis="y", color="#E8E8E8")
     if steps:

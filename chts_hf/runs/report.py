@@ -86,13 +86,17 @@ def format_table(results: Mapping[str, Any]) -> str:
         results: the content of ``all_results.json``.
     """
     lines = ["=" * _WIDTH, _headline(results)]
-    if "predict_bleu" in results or "eval_loss" in results:
+    if {"predict_bleu", "predict_accuracy", "eval_loss"} & results.keys():
         lines.append("-" * _WIDTH)
     if "predict_bleu" in results:
         lines.append(_row("BLEU", f"{results['predict_bleu']:.2f}", results["bleu_signature"]))
         lines.append(_row("chrF", f"{results['predict_chrf']:.2f}", results["chrf_signature"]))
+    if "predict_accuracy" in results:
+        remark = f"% of {results['test_images']} test images"
+        lines.append(_row("accuracy", f"{results['predict_accuracy']:.2f}", remark))
     if "eval_loss" in results:
-        lines.append(_row("validation loss", f"{results['eval_loss']:.4f}", "nats per token"))
+        unit = results.get("loss_unit", "nats per token")
+        lines.append(_row("validation loss", f"{results['eval_loss']:.4f}", unit))
     if "links" in results:
         lines += ["-" * _WIDTH, f"{'':<20}{'links':>14}{'of weights':>14}{'sparsity':>12}"]
         lines.append(_links("sparsified layers", results["links"], results["sparsified_weights"]))
@@ -126,7 +130,8 @@ def _headline(results: Mapping[str, Any]) -> str:
     sparsity = results.get("target_sparsity") or 0.0
     return (
         f"{results['setting']}: {results['method']} at {100 * sparsity:.6g} % sparsity, "
-        f"{results['dataset']} {results['languages']}, {results.get('steps', 0)} steps, "
+        f"{' '.join(filter(None, [results['dataset'], results.get('languages')]))}, "
+        f"{results.get('steps', 0)} steps, "
         f"seed {results['seed']}"
     )
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from chts_hf import CHTsConfig, Sparsifier, find_targets
-from chts_hf.translation import report
+from chts_hf.runs import report
+from chts_hf.runs.plots import _series, plot_run
 from chts_hf.translation.models import build_model
-from chts_hf.translation.plots import _series, plot_run
 from tests.translation.helpers import SIZE, pair
 
 RESULTS = {

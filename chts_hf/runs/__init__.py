@@ -1,0 +1,1 @@
+"""What every recipe shares: arguments, the results of a run, its picture."""

@@ -1,0 +1,129 @@
+"""The image recipe from end to end, at a size that takes seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageClassification
+
+from chts_hf.vision.arguments import read_arguments
+from recipes import image_classification
+
+TINY = {
+    "dataset_name": "digits", "max_train_samples": 96, "max_predict_samples": 50,
+    "validation_samples": 40, "hidden_sizes": [32, 24, 16], "do_train": True, "do_eval": True,
+    "do_predict": True, "max_steps": 12, "per_device_train_batch_size": 16,
+    "per_device_eval_batch_size": 64, "optim": "sgd", "optim_args": "momentum=0.9",
+    "learning_rate": 0.05, "logging_steps": 4, "save_strategy": "no", "report_to": "none",
+    "use_cpu": True, "disable_tqdm": True, "seed": 3,
+}  # fmt: skip
+CHTS = {
+    "update_interval": 3, "sparsity": 0.8, "rescale_init": True, "rewarm_steps": 0,
+    "overrides": {r"hidden\.0\.": {"init": "csti"}},
+}  # fmt: skip
+
+
+def config(folder: Path, chts: dict[str, Any] | None = None, **changes: Any) -> str:
+    path = folder / "tiny_mlp.yaml"
+    content = {**TINY, "output_dir": str(folder / "out"), **changes, "chts": CHTS | (chts or {})}
+    path.write_text(json.dumps(content))  # JSON is YAML
+    return str(path)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_what_a_run_leaves(tmp_path: Path) -> None:
+    results = image_classification.main([config(tmp_path)])
+    folder = tmp_path / "out"
+    assert json.loads((folder / "all_results.json").read_text()) == results
+    assert (results["setting"], results["method"], results["seed"]) == ("tiny_mlp", "chts", 3)
+    assert [results[f"{split}_images"] for split in ("train", "validation", "test")] == [96, 40, 50]
+    assert results["sparsified_weights"] == 64 * 32 + 32 * 24 + 24 * 16
+    assert results["links"] == round(0.2 * 2048) + round(0.2 * 768) + round(0.2 * 384)
+    assert results["topology_updates"] == 3
+    assert 0 < results["anp"] <= 1
+    assert 0 <= results["predict_accuracy"] <= 100
+    assert results["predict_accuracy"] == pytest.approx(2 * round(results["predict_accuracy"] / 2))
+    assert (folder / "topology.png").stat().st_size > 10_000
+    model = AutoModelForImageClassification.from_pretrained(folder)
+    assert int(torch.count_nonzero(model.hidden[1].weight)) <= round(0.2 * 768)
+    assert model.config.image_mean == pytest.approx([0.3], abs=0.05)
+
+
+def test_momentum_reaches_the_optimizer(tmp_path: Path) -> None:
+    plain = image_classification.main([config(tmp_path), "--optim_args", "momentum=0.0"])
+    heavy = image_classification.main([config(tmp_path)])
+    assert heavy["train_loss"] < plain["train_loss"]
+
+
+@pytest.mark.parametrize("method", ["chts", "chtss", "rigl"])
+def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, method: str) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    changes = {"save_strategy": "steps", "save_steps": 6, "do_predict": False}
+    words = ["--chts.method", method]
+    image_classification.main([config(tmp_path / "whole", **changes), *words])
+    parts = config(tmp_path / "parts", **changes)
+    image_classification.main([parts, *words])
+    (tmp_path / "parts/out/model.safetensors").unlink()
+    again = image_classification.main(
+        [parts, *words, "--resume_from_checkpoint", str(tmp_path / "parts/out/checkpoint-6")]
+    )
+    assert again["resumed_from_step"] == 6
+    whole = weights(tmp_path / "whole/out")
+    for name, weight in weights(tmp_path / "parts/out").items():
+        assert torch.equal(weight, whole[name]), name
+
+
+def test_a_dense_run_is_counted_over_the_same_layers(tmp_path: Path) -> None:
+    results = image_classification.main([config(tmp_path), "--chts.method", "dense"])
+    assert results["links"] == results["sparsified_weights"] == 64 * 32 + 32 * 24 + 24 * 16
+    assert (results["sparsity"], results["anp"]) == (0.0, 1.0)
+
+
+def test_a_model_is_tested_without_training(tmp_path: Path) -> None:
+    trained = image_classification.main([config(tmp_path)])
+    tested = image_classification.main(
+        [config(tmp_path, do_train=False, output_dir=str(tmp_path / "tested")),
+         "--model_name_or_path", str(tmp_path / "out")]
+    )  # fmt: skip
+    assert tested["predict_accuracy"] == trained["predict_accuracy"]
+    assert "links" not in tested
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--train_images", "a.idx"], "either dataset_name or local files"),
+        (["--validation_samples", "0"], "validation_samples is 0; it must be at least 1"),
+        (["--hidden_size", "3"], "unknown option --hidden_size; did you mean hidden_sizes"),
+        (["--chts.init_options", "{r: 0.1}", "--chts.sparsty", "0.5"], "sparsty"),
+    ],
+)
+def test_wrong_arguments(tmp_path: Path, words: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_arguments([config(tmp_path), *words])
+
+
+def test_the_digits_are_what_is_used_unless_something_else_is_said() -> None:
+    arguments = read_arguments(["--output_dir", "x", "--use_cpu", "--hidden_sizes", "5", "4"])
+    assert arguments.data.dataset_name == "digits"
+    assert arguments.model.hidden_sizes == [5, 4]
+    taken_back = ["--dataset_name", "", "--test_images", "a.npz", "--output_dir", "x", "--use_cpu"]
+    assert read_arguments(["--dataset_name", "mnist", *taken_back]).data.dataset_name is None
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path("configs").glob("*_mlp_*.yaml")), ids=lambda path: path.stem
+)
+def test_the_configurations_of_the_repository_are_read(path: Path) -> None:
+    arguments = read_arguments([str(path), "--use_cpu"])
+    assert arguments.training.do_train
+    assert Path(str(arguments.training.output_dir)).name == path.stem
