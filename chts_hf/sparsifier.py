@@ -57,6 +57,8 @@ class Sparsifier:
         masks: parameter name → bool tensor of the parameter's shape, True where there is a link.
         targets: what is sparsified.
         step_count: optimizer steps seen.
+        turnover: layer → (links removed, links regrown, links that were both) in the last update;
+            the share of the last is the overlap that tells an epitopological local minimum.
 
     Raises:
         ValueError: no layer matches, the model is wrapped or has a sparsifier already, the run is
@@ -99,6 +101,7 @@ class Sparsifier:
         self._history: dict[str, Tensor] = {}
         self._ever: dict[str, Tensor] = {}
         self._resting: set[str] = set()
+        self.turnover: dict[str, tuple[int, int, int]] = {}
         self._regrown_at: int | None = None
         self._given_optimizer = optimizer
         self._optimizer = base_optimizer(optimizer)
@@ -356,11 +359,11 @@ class Sparsifier:
         keep_state(self._optimizer, self._parameters[name], kept, target.view)
 
     def _stop_early(self, layer: LayerInput, kept: Tensor, new: Tensor) -> None:
-        threshold = layer.config.early_stop_overlap
         removed = layer.mask & ~kept
-        if threshold is None or not removed.any():
-            return
-        if int(torch.count_nonzero(new & removed)) / int(torch.count_nonzero(removed)) >= threshold:
+        counts = [int(torch.count_nonzero(links)) for links in (removed, new, new & removed)]
+        self.turnover[layer.target.name] = counts[0], counts[1], counts[2]
+        threshold = layer.config.early_stop_overlap
+        if threshold is not None and counts[0] and counts[2] / counts[0] >= threshold:
             self._resting.add(layer.target.name)
 
 

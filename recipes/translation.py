@@ -39,6 +39,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from chts_hf import CHTsCallback, find_targets
+from chts_hf.analysis.logger import TopologyLogger
 from chts_hf.machine import machine_kind
 from chts_hf.translation import (
     ModelSize,
@@ -98,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         else None,
         callbacks=[sparse, snapshot],
     )
+    if data.record_topology:
+        TopologyLogger(sparse).attach(trainer)
 
     results: dict[str, Any] = describe(arguments)
     if training.do_train:
