@@ -12,10 +12,10 @@ from chts_hf.analysis.paths import distances
 def greedy_routability(embedding: Embedding, targets: Ints) -> Floats:
     """The GR-score, per target (Boguñá et al. 2010; Muscoloni et al. 2017).
 
-    A packet goes from node to node, each time to the neighbour that is nearest to its target in the
-    disk, and is lost when it comes back to where it was. ``GR = mean of sp(s, t) / hops(s, t)`` over
-    all sources s, with 0 for lost packets and sp the length of the shortest path. 1: knowing only
-    places in the disk, everything finds its shortest way.
+    A packet goes from node to node, each time to the neighbour that is nearest to its target in
+    the disk, and is lost when it comes back to where it was. ``GR = mean of sp(s, t) / hops(s, t)``
+    over all sources s, with 0 for lost packets and sp the length of the shortest path. 1: knowing
+    only places in the disk, everything finds its shortest way.
 
     Args:
         embedding: the network in the disk.

@@ -37,8 +37,8 @@ class TopologyLogger(TrainerCallback):
         sparse: the callback that trains sparsely, of the same Trainer.
         every: record every so many updates.
         frames: how many times masks are kept, the first and the last among them.
-        measures: names of :data:`chts_hf.analysis.measures.MEASURES`, taken of every chain of layers
-            (of every layer where there is none) whenever masks are kept. They need the extra
+        measures: names of :data:`chts_hf.analysis.measures.MEASURES`, taken of every chain of
+            layers (of every layer where there is none) whenever masks are kept. They need the extra
             ``analysis``; what is recorded without them does not.
         seed: of the measures' random choices.
 

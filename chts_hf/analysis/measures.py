@@ -179,9 +179,9 @@ def analyse(
 
     Args:
         chain: the layers.
-        measures: names of :data:`MEASURES`. With ``clustering`` and ``path_length`` both there, a row
-            ``small_world`` follows: ``σ = (C / C_null) / (L / L_null)`` (Humphries and Gurney 2008),
-            above 1 where the network is more clustered than its paths are longer.
+        measures: names of :data:`MEASURES`. With ``clustering`` and ``path_length`` both there, a
+            row ``small_world`` follows: ``σ = (C / C_null) / (L / L_null)`` (Humphries and Gurney
+            2008), above 1 where the network is more clustered than its paths are longer.
         nulls: random networks per null model; the smallest possible p is ``1 / (nulls + 1)``.
         seed: of all random choices.
         models: names of :data:`chts_hf.analysis.nulls.NULL_MODELS`.
@@ -289,9 +289,10 @@ def hyperbolicity(chain: Chain, nulls: int = 19, seed: int = 0, level: float = 0
         )
         for i in range(nulls)
     ]
-    return judge(
-        *((mine[n].value, [sample[n].value for sample in samples]) for n in names), level=level
+    routability, separation = (
+        (mine[name].value, [sample[name].value for sample in samples]) for name in names
     )
+    return judge(routability, separation, level)
 
 
 def judge(

@@ -53,14 +53,14 @@ def alive(chain: Chain) -> list[Mask]:
 
 
 def active_neuron_rate(chain: Chain) -> float:
-    """ANP: the share of hidden neurons with links on both sides; of one layer, of all its neurons."""
+    """ANP: the share of hidden neurons with links on both sides; for one layer, of all its nodes."""
     marks = alive(chain)
     counted = marks[1:-1] or marks
     return float(np.concatenate(counted).mean())
 
 
 def degree_correlation(chain: Chain) -> float:
-    """Spearman's correlation between hidden neurons' links to the layer before and to the one after.
+    """Spearman's correlation of hidden neurons' links to the layer before and to the one after.
 
     Positive where the hubs of one layer are hubs of the next. The mean over hidden levels.
 
@@ -122,8 +122,8 @@ def link_turnover(before: Mask, after: Mask) -> dict[str, int]:
 def expected_overlap(weights: int, links: int, removed: int, regrown: int) -> float:
     """The share of removed links that uniform regrowth would bring back.
 
-    ``regrown`` draws from the ``weights - links + removed`` absent places, ``removed`` of which were
-    links: each is drawn with the same probability.
+    ``regrown`` draws from the ``weights - links + removed`` absent places, ``removed`` of which
+    were links: each is drawn with the same probability.
 
     Returns:
         NaN where nothing was removed.
