@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from chts_hf import __version__
+from chts_hf.checkpoint.mask_file import MaskFileError
+from chts_hf.commands import COMMANDS
 from chts_hf.methods import METHODS, method_table
 
 
@@ -37,13 +39,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     methods.add_argument("names", nargs="*", metavar="METHOD", help="all if none is named")
     methods.set_defaults(run=_methods)
+    for command in COMMANDS:
+        command.add_parser(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is what it returns, 2 for a wrong command line."""
     arguments = build_parser().parse_args(argv)
-    return int(arguments.run(arguments))
+    try:
+        return int(arguments.run(arguments))
+    except (MaskFileError, OSError, ValueError) as error:
+        print(f"chts-hf: error: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def degrees(mask: Mask) -> tuple[Ints, Ints]:
 
 
 def ccdf(degree: Ints) -> tuple[Ints, Floats]:
-    """The distinct positive degrees, ascending, and the share of linked neurons of at least each."""
+    """The distinct positive degrees, ascending, and the share of neurons of at least each."""
     values, counts = np.unique(degree[degree > 0], return_counts=True)
     return values, counts[::-1].cumsum()[::-1] / max(counts.sum(), 1)
 

@@ -131,11 +131,13 @@ class Comparison:
         deviation: their standard deviation.
         p: ``(1 + number of random networks at least as far from their mean) / (1 + their number)``:
             both directions count. None where the null model keeps the measure as it is.
+        values: of the random networks.
     """
 
     mean: float
     deviation: float
     p: float | None
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -159,13 +161,13 @@ def compare(value: float, random: Sequence[float]) -> Comparison:
     sample = np.array(random)
     mean, deviation = float(sample.mean()), float(sample.std())
     if not np.isfinite([value, mean]).all():
-        return Comparison(mean, deviation, None)
+        return Comparison(mean, deviation, None, tuple(random))
     if np.allclose(sample, value, rtol=1e-9, atol=1e-12):
-        return Comparison(mean, deviation, None)
+        return Comparison(mean, deviation, None, tuple(random))
     # The value takes part in the mean, so that all networks are alike if the null model is true.
     centre = float(np.append(sample, value).mean())
     farther = int((np.abs(sample - centre) >= abs(value - centre) * (1 - 1e-12)).sum())
-    return Comparison(mean, deviation, (1 + farther) / (1 + len(sample)))
+    return Comparison(mean, deviation, (1 + farther) / (1 + len(sample)), tuple(random))
 
 
 def analyse(
@@ -282,28 +284,21 @@ def hyperbolicity(chain: Chain, nulls: int = 19, seed: int = 0, level: float = 0
             f"least {int(np.ceil(1 / level - 1 - 1e-9))}"
         )
     names = ("greedy_routability", "angular_separation")
-    mine = measure(Network(chain, seed), names)
-    samples = [
-        measure(
-            Network(null_chain(chain, "degrees", np.random.default_rng([seed, 7, i])), seed), names
-        )
-        for i in range(nulls)
-    ]
-    routability, separation = (
-        (mine[name].value, [sample[name].value for sample in samples]) for name in names
-    )
-    return judge(routability, separation, level)
+    verdict = judge(analyse(chain, names, nulls, seed, ("degrees",)), level)
+    if verdict is None:
+        raise ValueError(f"{chain.name} has too few links for a place in the disk")
+    return verdict
 
 
-def judge(
-    routability: tuple[float, Sequence[float]],
-    separation: tuple[float, Sequence[float]],
-    level: float = 0.05,
-) -> Verdict:
-    """The verdict from both measures: (value, values of the rewired networks)."""
-    ps = [
-        (1 + sum(other >= value for other in others)) / (1 + len(others))
-        for value, others in (routability, separation)
-    ]
-    means = [(value, float(np.mean(others))) for value, others in (routability, separation)]
+def judge(rows: Sequence[Row], level: float = 0.05) -> Verdict | None:
+    """The verdict from rows of :func:`analyse`; None where a part of it was not measured."""
+    found = {row.measure: row for row in rows}
+    ps, means = [], []
+    for name in ("greedy_routability", "angular_separation"):
+        row = found.get(name)
+        if row is None or "degrees" not in row.nulls:
+            return None
+        others = row.nulls["degrees"].values
+        ps.append((1 + sum(other >= row.value for other in others)) / (1 + len(others)))
+        means.append((row.value, row.nulls["degrees"].mean))
     return Verdict(max(ps) <= level + 1e-12, max(ps), means[0], means[1])
