@@ -48,7 +48,7 @@ class PowerLaw:
 
     @property
     def plausible(self) -> bool:
-        """Whether the data do not refuse the law and a tail of at least 50 neurons speaks for it."""
+        """Whether the data do not refuse the law, and a tail of 50 neurons or more speaks for it."""
         return self.p >= 0.1 and self.tail >= 50 and self.against_exponential > 0
 
 
@@ -57,7 +57,7 @@ def fit_power_law(degree: Ints, rng: np.random.Generator, samples: int = 50) -> 
 
     Args:
         degree: the degrees; zeros are left out.
-        rng: draws the samples for p. Each has the data's own values below k_min and the law's above.
+        rng: draws the samples for p: the data's own values below k_min, the law's above.
         samples: how many; the standard error of p is at most ``0.5 / √samples``. 0: p is NaN.
 
     Returns:

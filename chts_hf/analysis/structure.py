@@ -53,7 +53,7 @@ def alive(chain: Chain) -> list[Mask]:
 
 
 def active_neuron_rate(chain: Chain) -> float:
-    """ANP: the share of hidden neurons with links on both sides; for one layer, of all its nodes."""
+    """ANP: the share of hidden neurons linked on both sides; for one layer, of all its nodes."""
     marks = alive(chain)
     counted = marks[1:-1] or marks
     return float(np.concatenate(counted).mean())

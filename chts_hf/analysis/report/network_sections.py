@@ -23,6 +23,7 @@ from chts_hf.analysis.report.svg import Axis, Series, chart, number
 def mask_images(run: RunData, chain: Chain, last: Network) -> Section:
     """Masks from start to end behind a slider."""
     data = mask_data(run, list(chain.layers), angle_orders(last))
+    text = json.dumps(data).replace("<", "\\u003c")  # nothing in it may end the element
     options = "".join(f"<option>{escape(layer['name'])}</option>" for layer in data["layers"])
     body = f"""
 <div class="controls">
@@ -36,7 +37,7 @@ def mask_images(run: RunData, chain: Chain, last: Network) -> Section:
 <canvas id="mask" role="img"></canvas>
 <p class="key"><span><i style="background:var(--c0)"></i>link of the first masks</span>
 <span><i style="background:var(--c1)"></i>new since then</span><span id="mask-caption"></span></p>
-<script type="application/json" id="mask-data">{json.dumps(data).replace("<", "\\u003c")}</script>"""
+<script type="application/json" id="mask-data">{text}</script>"""
     first, end = run.masks(run.frames[0]), run.masks(run.frames[-1])
     shares = {
         name: np.count_nonzero(end[name] & first[name]) / max(np.count_nonzero(end[name]), 1)
@@ -74,9 +75,9 @@ def degree_distributions(first: Chain, last: Chain, seed: int) -> Section:
     title = "Who has how many links"
     what = (
         "The share of neurons with at least so many links, on logarithmic axes. A straight line is "
-        "a power law: few hubs, many neurons with few links. The grey dashes are a random mask with "
-        "as many links; the black-bordered sentence below says whether the law holds."
-    ).replace("black-bordered ", "")
+        "a power law: few hubs, many neurons with few links. The grey dashes are a random mask "
+        "with as many links."
+    )
     figures, said = [], []
     rng = np.random.default_rng([seed, 8])
     sides = [(i, side) for i in range(min(2, len(last.masks))) for side in (0, 1)]
@@ -111,9 +112,11 @@ def degree_distributions(first: Chain, last: Chain, seed: int) -> Section:
         low = 0.5 / max(len(now), 1)
         alt = said[-1]
         picture = chart(
-            series, Axis("links k", log=True, low=1), Axis("neurons with ≥ k", log=True, low=low, high=1), alt,
-            (520, 290),
-        )  # fmt: skip
+            series,
+            Axis("links k", log=True, low=1),
+            Axis("neurons with ≥ k", log=True, low=low, high=1),
+            alt,
+        )
         figures.append((label, picture))
     return Section(title, what, row(figures), "; ".join(said) + ".")
 
@@ -168,8 +171,8 @@ def table(rows: Sequence[Row], chain: Chain) -> Section:
     what = (
         f"The layers {chain.name} at the end, beside random networks of the same density "
         "(Erdős–Rényi) and of the same degrees (rewired): mean ± standard deviation over them, and "
-        "p, the share of networks at least as far out, in bold from 0.05 down. A ± behind the value "
-        "is the sampling error where the measure was sampled."
+        "p, the share of networks at least as far out, in bold from 0.05 down. A ± behind the "
+        "value is the sampling error where the measure was sampled."
     )
     lines = []
     for one in rows:

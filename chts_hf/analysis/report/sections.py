@@ -130,8 +130,8 @@ def alive_neurons(run: RunData) -> Section:
     """The share of inputs and outputs with links, per layer, at the start and at the end."""
     title = "Neurons alive"
     what = (
-        "For each layer, the share of its outputs and of its inputs that have a link in this layer, "
-        "in the first masks (grey) and in the last (blue). Where a side lost neurons, the network "
+        "For each layer, the share of its outputs and of its inputs that have a link in this "
+        "layer, in the first masks (grey) and in the last (blue). Where a side lost neurons, the network "
         "has become smaller, not only sparser."
     )
     if not run.frames:
@@ -163,7 +163,7 @@ def alive_neurons(run: RunData) -> Section:
 
 
 def turnover(run: RunData) -> Section:
-    """Links replaced at each update, how many come back at once, and how many are the first ones."""
+    """Links replaced at each update, how many come back at once, how many are the first ones."""
     title = "Link turnover"
     what = (
         "Left: how many links each update replaced, and how many of the first links are still "
@@ -203,7 +203,7 @@ def turnover(run: RunData) -> Section:
     if np.isfinite(ratio):
         sees += (
             f" {back[moving][0]:.0%} of the removed links came back in the first update, "
-            f"{back[moving][-1]:.0%} in the last: {ratio:.1f} times as many as at random on average."
+            f"{back[moving][-1]:.0%} in the last: {ratio:.1f} times as many as at random."
         )
     pictures = [
         ("Links replaced and kept", chart(moved, step, share, sees)),

@@ -1,4 +1,4 @@
-"""Charts as SVG text. Colours are CSS variables, so that one picture serves light and dark pages."""
+"""Charts as SVG text. Colours are CSS classes, so that one picture serves light and dark pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-#: Number of series colours (``--c0`` …): Okabe and Ito's, which all kinds of colour vision tell apart.
+#: Number of series colours (``--c0`` …), after Okabe and Ito's, which any colour vision tells apart.
 COLOURS = 7
 
 
@@ -186,7 +186,8 @@ def _axes(
     middle = (left + width - right) / 2
     yield f'<text class="mid" x="{middle}" y="{height - 6}">{escape(x.label)}</text>'
     across = (top + floor) / 2
-    yield f'<text class="mid" transform="translate(13 {across}) rotate(-90)">{escape(y.label)}</text>'
+    turned = f'transform="translate(13 {across}) rotate(-90)"'
+    yield f'<text class="mid" {turned}>{escape(y.label)}</text>'
 
 
 def _tick(value: float, axis: Axis) -> str:
