@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -43,14 +45,35 @@ def write_links(
     keep_state(optimizer, target.weight, result.kept, target.view)
 
 
-def comes_back(layer: LayerInput, result: LayerOutput) -> bool:
+@dataclass(frozen=True)
+class Turnover:
+    """How many links of a layer changed in an update.
+
+    Attributes:
+        removed: links that were removed.
+        regrown: links that were added.
+        returned: links that were both; ``returned / removed`` is the overlap that tells an
+            epitopological local minimum (Zhang et al., ICLR 2024).
+    """
+
+    removed: int
+    regrown: int
+    returned: int
+
+
+def turnover(layer: LayerInput, result: LayerOutput) -> Turnover:
+    """Count what an update changed."""
+    removed, regrown = layer.mask & ~result.kept, result.mask & ~result.kept
+    removed_regrown = (removed, regrown, removed & regrown)
+    return Turnover(*(int(torch.count_nonzero(links)) for links in removed_regrown))
+
+
+def comes_to_rest(layer: LayerInput, change: Turnover) -> bool:
     """Whether so many removed links came back that the layer's topology is to rest for good.
 
     That is a fraction of at least ``early_stop_overlap`` of them (Zhang et al., ICLR 2024).
     """
     threshold = layer.config.early_stop_overlap
-    removed = layer.mask & ~result.kept
-    if threshold is None or not removed.any():
+    if threshold is None or not change.removed:
         return False
-    back = int(torch.count_nonzero(result.mask & removed))
-    return back / int(torch.count_nonzero(removed)) >= threshold
+    return change.returned / change.removed >= threshold

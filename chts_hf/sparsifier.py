@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from chts_hf import topology
-from chts_hf.apply import comes_back, write_links
+from chts_hf.apply import Turnover, comes_to_rest, turnover, write_links
 from chts_hf.config import CHTsConfig
 from chts_hf.distributed.ranks import check_ranks_agree, world_size
 from chts_hf.distributed.wrappers import refuse_wrapped
@@ -70,6 +70,7 @@ class Sparsifier:
         masks: parameter name → bool tensor of the parameter's shape, True where there is a link.
         targets: what is sparsified.
         step_count: optimizer steps seen.
+        turnover: layer → what changed in the last update that touched it.
 
     Raises:
         ValueError: no layer matches, the model is wrapped or has a sparsifier already, the run is
@@ -116,6 +117,7 @@ class Sparsifier:
         self._history: dict[str, Tensor] = {}
         self._ever: dict[str, Tensor] = {}
         self._resting: set[str] = set()
+        self.turnover: dict[str, Turnover] = {}
         self._regrown_at: int | None = None
         self._given_optimizer = optimizer
         self._optimizer = base_optimizer(optimizer)
@@ -347,12 +349,13 @@ class Sparsifier:
         self._stats = None
         for layer, result in zip(block.layers, results, strict=True):
             name = layer.target.parameter_name
-            if comes_back(layer, result):
+            change = self.turnover[layer.target.name] = turnover(layer, result)
+            if comes_to_rest(layer, change):
                 self._resting.add(layer.target.name)
             write_links(
                 layer.target, result, self.masks[name], self._history.get(name), self._optimizer
             )
-            regrown |= bool((result.mask & ~result.kept).any())
+            regrown |= change.regrown > 0
         for name in {layer.target.parameter_name for layer in block.layers}:
             weight, mask = self._parameters[name], self.masks[name]
             weight.data.mul_(as_factor(mask))

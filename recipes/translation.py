@@ -33,6 +33,7 @@ from transformers import (
 )
 
 from chts_hf import CHTsCallback, find_targets
+from chts_hf.analysis.logger import TopologyLogger
 from chts_hf.compare.significance import encode_statistics, sentence_statistics
 from chts_hf.runs import report
 from chts_hf.runs.recipe import (
@@ -104,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         callbacks=[sparse, snapshot, stop],
         batch_log=batches,
     )
+    if data.record_topology:
+        TopologyLogger(sparse).attach(trainer)
 
     results = describe(arguments) | {"initial_weights": report.weights_digest(model)}
     if training.do_train:

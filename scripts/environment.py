@@ -157,7 +157,7 @@ def install(venv: Path, torch: tuple[str, Path] | None, torch_spec: str) -> None
     say("installing what is missing of the pinned dependencies (250 MB), and chts-hf itself")
     # Building with the pinned setuptools instead of in isolation keeps this reproducible.
     run([*pip, "setuptools>=77.0.3"])
-    run([*pip, "--no-build-isolation", "--editable", f"{ROOT}[recipes,dev]"])
+    run([*pip, "--no-build-isolation", "--editable", f"{ROOT}[analysis,recipes,dev]"])
 
 
 def works(python: Path) -> bool:

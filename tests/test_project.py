@@ -135,7 +135,7 @@ def test_every_dependency_is_pinned_within_its_bounds() -> None:
     assert torch_spec is not None
     assert "torch" not in versions, "users bring their own torch"
     versions["torch"] = torch_spec[1]
-    for list_name in ("dependencies", "recipes", "dev"):
+    for list_name in ("dependencies", "analysis", "browser", "recipes", "dev"):
         for requirement in dependency_list(list_name):
             version = versions.get(canonicalize_name(requirement.name))
             assert version is not None, f"{requirement.name} is not in constraints.txt: make pins"
@@ -145,7 +145,8 @@ def test_every_dependency_is_pinned_within_its_bounds() -> None:
 def test_the_package_imports_only_what_it_depends_on() -> None:
     distributions = importlib.metadata.packages_distributions()
     required = {canonicalize_name(r.name) for r in dependency_list("dependencies")}
-    optional = required | {canonicalize_name(r.name) for r in dependency_list("recipes")}
+    extras = [r for name in ("analysis", "recipes") for r in dependency_list(name)]
+    optional = required | {canonicalize_name(r.name) for r in extras}
     for module, tree in package_trees().items():
         for at_top_only, allowed in ((True, required), (False, optional)):
             for imported in imports(tree, at_top_only=at_top_only):

@@ -5,9 +5,9 @@ default: a function of the parsed arguments that returns the exit code. A new co
 module and its place in :data:`COMMANDS`.
 """
 
-from chts_hf.commands import export, inspect, methods, translate, verify
+from chts_hf.commands import analyze, export, inspect, methods, report, translate, verify
 
 #: In the order of ``chts-hf --help``.
-COMMANDS = (methods, inspect, verify, export, translate)
+COMMANDS = (methods, inspect, verify, export, translate, analyze, report)
 
 __all__ = ["COMMANDS"]

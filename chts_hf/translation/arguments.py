@@ -77,6 +77,9 @@ class DataTrainingArguments:
     max_eval_samples: int | None = _option(None, "Use only so many validation pairs.")
     max_predict_samples: int | None = _option(None, "Use only so many test pairs.")
     pad_to_multiple_of: int | None = _option(None, "Pad lengths up to a multiple of this.")
+    record_topology: bool = _option(
+        False, "Keep counts and masks of the run in output_dir/topology, for `chts-hf report`."
+    )
 
     def __post_init__(self) -> None:
         """Check what does not need the data.

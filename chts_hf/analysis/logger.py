@@ -1,0 +1,218 @@
+"""A callback that watches the topology while a model trains."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from chts_hf.analysis.graph import Network
+from chts_hf.analysis.history import HistoryWriter
+from chts_hf.analysis.measures import MEASURES, measure
+from chts_hf.analysis.network import Chain, chains_of, layer_masks, single_layer
+from chts_hf.analysis.structure import expected_overlap
+from chts_hf.apply import Turnover
+from chts_hf.callback import CHTsCallback
+from chts_hf.sparsifier import Sparsifier
+from chts_hf.targets import find_pairs
+
+
+class TopologyLogger(TrainerCallback):
+    """Records what the network becomes, for ``chts-hf report`` and for the Trainer's loggers.
+
+    At topology updates it writes one line of counts into ``topology/history.jsonl`` of the output
+    folder; at a few of them, evenly spread from the first masks to the last, all masks as packed
+    bits, and the expensive measures that were asked for. The newest counts stand as ``topology/…``
+    in the Trainer's log entries; after :meth:`attach` every recorded update is also an entry of its
+    own, for whatever logger the Trainer reports to.
+
+    It may stand anywhere in the list of callbacks. Of several processes only the first writes.
+
+    Args:
+        sparse: the callback that trains sparsely, of the same Trainer.
+        every: record every so many updates.
+        frames: how many times masks are kept, the first and the last among them.
+        measures: names of :data:`chts_hf.analysis.measures.MEASURES`, taken of every chain of
+            layers (of every layer where there is none) whenever masks are kept. They need the extra
+            ``analysis``; what is recorded without them does not.
+        seed: of the measures' random choices.
+
+    Raises:
+        ValueError: ``every`` is below 1, ``frames`` below 2, or there is no such measure.
+
+    Example:
+        >>> sparse = CHTsCallback(CHTsConfig())
+        >>> trainer = Seq2SeqTrainer(..., callbacks=[sparse, TopologyLogger(sparse)])
+        >>> trainer.train()  # then: chts-hf report OUTPUT_FOLDER
+    """
+
+    def __init__(
+        self,
+        sparse: CHTsCallback,
+        every: int = 1,
+        frames: int = 16,
+        measures: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        unknown = [name for name in measures if name not in MEASURES]
+        if unknown:
+            raise ValueError(f"no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}")
+        if every < 1 or frames < 2:
+            raise ValueError(f"every = {every} must be at least 1, frames = {frames} at least 2")
+        self.sparse = sparse
+        self.every = every
+        self.frames = frames
+        self.measures = tuple(measures)
+        self.seed = seed
+        self._writer: HistoryWriter | None = None
+        self._trainer: weakref.ref[Trainer] | None = None
+        self._updates = -1  # as many as were seen
+        self._latest: dict[str, float] = {}
+        self._first: dict[str, Tensor] = {}
+
+    def attach(self, trainer: Trainer) -> None:
+        """Add this callback to a Trainer, and log every recorded update through it."""
+        trainer.add_callback(self)
+        self._trainer = weakref.ref(trainer)
+
+    # -- events ------------------------------------------------------------------------------
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Forget a run before this one."""
+        self._writer, self._updates, self._latest = None, -1, {}
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Keep the first masks, once every callback has begun."""
+        if self._writer is None:
+            self._begin(args, state)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Record an update that has just happened."""
+        sparsifier = self._watched()
+        if sparsifier is None or sparsifier.updates == self._updates:
+            return
+        self._updates = sparsifier.updates
+        last = self._updates >= self._total_updates(sparsifier)
+        if not (self._updates % self.every == 0 or last or self._updates in self._kept(sparsifier)):
+            return
+        self._record(sparsifier, state.global_step, state.is_world_process_zero)
+        trainer = self._trainer() if self._trainer is not None else None
+        if trainer is not None:
+            wanted = control.should_log
+            trainer.log({f"topology/{name}": value for name, value in self._latest.items()})
+            control.should_log = wanted  # the Trainer's own entry is still to come
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Put the newest counts into the Trainer's entry."""
+        newest = {f"topology/{name}": value for name, value in self._latest.items()}
+        for entry in (logs, state.log_history[-1] if state.log_history else None):
+            if entry is not None:
+                entry.update(newest)
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _watched(self) -> Sparsifier | None:
+        sparsifier = self.sparse.sparsifier
+        return sparsifier if sparsifier is not None and sparsifier.targets else None
+
+    def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
+        sparsifier = self._watched()
+        if sparsifier is None or self._updates >= 0:
+            return
+        self._updates = sparsifier.updates
+        if not state.is_world_process_zero:
+            return
+        assert args.output_dir is not None  # the sparse callback needs it too
+        self._writer = HistoryWriter(args.output_dir, state.global_step)
+        self._writer.describe(
+            {t.name: {"kind": t.kind, "shape": t.shape} for t in sparsifier.targets},
+            {chain.name: chain.layers for chain in self._chains(sparsifier)},
+            sparsifier.config.to_dict(),
+        )
+        self._first = {t.name: mask.clone() for t, mask in _views(sparsifier)}
+        if state.global_step == 0:
+            self._record(sparsifier, 0, True)
+
+    def _chains(self, sparsifier: Sparsifier) -> list[Chain]:
+        masks = layer_masks(sparsifier.targets, sparsifier.masks)
+        return chains_of(sparsifier.targets, find_pairs(sparsifier.targets), masks)
+
+    def _total_updates(self, sparsifier: Sparsifier) -> int:
+        plan = sparsifier.plan
+        return plan.last_step // plan.config.update_interval if plan.config.changes_topology else 0
+
+    def _kept(self, sparsifier: Sparsifier) -> set[int]:
+        """The updates after which masks are kept."""
+        spread = np.linspace(0, self._total_updates(sparsifier), self.frames)
+        return set(spread.round().astype(int).tolist())
+
+    def _record(self, sparsifier: Sparsifier, step: int, writes: bool) -> None:
+        stats = sparsifier.stats()
+        layers = {t.name: self._counts(sparsifier, t.name, mask) for t, mask in _views(sparsifier)}
+        totals = {
+            name: sum(counts[name] for counts in layers.values())
+            for name in ("removed", "regrown", "overlap", "from_start", "links")
+        }
+        self._latest = {name: stats[name] for name in ("sparsity", "itop_rate", "anp")}
+        self._latest["from_start"] = totals["from_start"] / max(totals["links"], 1)
+        if totals["removed"]:
+            self._latest["overlap"] = totals["overlap"] / totals["removed"]
+        if not writes or self._writer is None:
+            return
+        record = {"step": step, "update": self._updates, **self._latest, "layers": layers}
+        if self._updates in self._kept(sparsifier):
+            self._writer.frame(step, {t.name: mask for t, mask in _views(sparsifier)})
+            record["measures"] = self._measure(sparsifier)
+        self._writer.record(record)
+
+    def _counts(self, sparsifier: Sparsifier, name: str, mask: Tensor) -> dict[str, Any]:
+        links = int(torch.count_nonzero(mask))
+        change = sparsifier.turnover.get(name, Turnover(0, 0, 0))
+        first = self._first.get(name)
+        expected = expected_overlap(mask.numel(), links, change.removed, change.regrown)
+        return {
+            "links": links,
+            "active_out": int(torch.count_nonzero(mask.any(dim=1))),
+            "active_in": int(torch.count_nonzero(mask.any(dim=0))),
+            "removed": change.removed,
+            "regrown": change.regrown,
+            "overlap": change.returned,
+            "expected_overlap": 0.0 if math.isnan(expected) else expected * change.removed,
+            "from_start": links if first is None else int(torch.count_nonzero(mask & first)),
+        }
+
+    def _measure(self, sparsifier: Sparsifier) -> dict[str, dict[str, float]]:
+        if not self.measures:
+            return {}
+        chains = self._chains(sparsifier) or [
+            single_layer(name, mask)
+            for name, mask in layer_masks(sparsifier.targets, sparsifier.masks).items()
+        ]
+        found = {c.name: measure(Network(c, self.seed), self.measures) for c in chains}
+        return {
+            chain: {name: value.value for name, value in values.items()}
+            for chain, values in found.items()
+        }
+
+
+def _views(sparsifier: Sparsifier) -> list[tuple[Any, Tensor]]:
+    return [(t, t.view(sparsifier.masks[t.parameter_name])) for t in sparsifier.targets]

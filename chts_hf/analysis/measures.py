@@ -1,0 +1,304 @@
+"""The measures by name, and each beside the same measure of random networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from chts_hf.analysis import structure
+from chts_hf.analysis.communities import bipartite_modularity
+from chts_hf.analysis.degrees import fit_power_law
+from chts_hf.analysis.graph import Network
+from chts_hf.analysis.hyperbolic import angular_separation, greedy_routability
+from chts_hf.analysis.network import Chain, largest_component
+from chts_hf.analysis.nulls import NULL_MODELS, null_chain
+from chts_hf.analysis.paths import mean_and_error, path_lengths, sample_nodes
+
+#: Sources of shortest paths, and targets of greedy routing, in networks with more nodes than that.
+PATH_SOURCES = 256
+ROUTING_TARGETS = 64
+
+
+@dataclass(frozen=True)
+class Value:
+    """A measured number and the standard error that sampling gives it; 0 if it is exact."""
+
+    value: float
+    error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure of a network.
+
+    Attributes:
+        name: what it goes by.
+        summary: what it says, in a few words.
+        function: network → value; NaN where it means nothing.
+    """
+
+    name: str
+    summary: str
+    function: Callable[[Network], Value]
+
+
+def _links(network: Network) -> Value:
+    return Value(float(sum(np.count_nonzero(mask) for mask in network.chain.masks)))
+
+
+def _density(network: Network) -> Value:
+    return Value(_links(network).value / sum(mask.size for mask in network.chain.masks))
+
+
+def _exponent(network: Network) -> Value:
+    law = fit_power_law(network.degree.astype(np.int64), network.generator(2), samples=0)
+    return Value(float("nan")) if law is None else Value(law.exponent, law.error)
+
+
+def _path_length(network: Network) -> Value:
+    component = largest_component(network.matrix)
+    part = network.matrix[component][:, component]
+    sources = sample_nodes(len(component), PATH_SOURCES, network.generator(3))
+    return Value(*mean_and_error(path_lengths(part, sources), len(component)))
+
+
+def _modularity(network: Network) -> Value:
+    side = network.chain.levels % 2
+    return Value(bipartite_modularity(network.matrix, side, network.communities))
+
+
+def _routability(network: Network) -> Value:
+    nodes = len(network.embedding.nodes)
+    targets = sample_nodes(nodes, ROUTING_TARGETS, network.generator(4))
+    return Value(*mean_and_error(greedy_routability(network.embedding, targets), nodes))
+
+
+def _separation(network: Network) -> Value:
+    communities = network.communities[network.embedding.nodes]
+    return Value(angular_separation(network.embedding.angle, communities, network.generator(5)))
+
+
+def _of_chain(function: Callable[[Chain], float]) -> Callable[[Network], Value]:
+    return lambda network: Value(function(network.chain))
+
+
+#: All measures, in the order in which tables show them.
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {
+        m.name: m
+        for m in (
+            Measure("links", "links", _links),
+            Measure("density", "links / weights", _density),
+            Measure(
+                "anp",
+                "share of neurons with links on both sides",
+                _of_chain(structure.active_neuron_rate),
+            ),
+            Measure("exponent", "power-law exponent of the degrees' tail", _exponent),
+            Measure(
+                "clustering",
+                "share of paths of three links that close to a square",
+                _of_chain(structure.bipartite_clustering),
+            ),
+            Measure("path_length", "characteristic path length", _path_length),
+            Measure("modularity", "Barber's modularity of Leiden communities", _modularity),
+            Measure(
+                "degree_correlation",
+                "degrees of one layer against those of the next, Spearman",
+                _of_chain(structure.degree_correlation),
+            ),
+            Measure(
+                "hub_paths",
+                "share of credit-assignment paths through the top 10 % of neurons",
+                _of_chain(structure.hub_paths),
+            ),
+            Measure("greedy_routability", "GR-score in the hyperbolic disk", _routability),
+            Measure("angular_separation", "ASI of the communities in the disk", _separation),
+        )
+    }
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A measure beside its distribution over networks of one null model.
+
+    Attributes:
+        mean: over the random networks.
+        deviation: their standard deviation.
+        p: ``(1 + number of random networks at least as far from their mean) / (1 + their number)``:
+            both directions count. None where the null model keeps the measure as it is.
+        values: of the random networks.
+    """
+
+    mean: float
+    deviation: float
+    p: float | None
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure of one network, beside the null models' (``nulls``: model → comparison)."""
+
+    measure: str
+    value: float
+    error: float
+    nulls: Mapping[str, Comparison]
+
+
+def compare(value: float, random: Sequence[float]) -> Comparison:
+    """Place a value within those of random networks; see :class:`Comparison`.
+
+    Raises:
+        ValueError: there is no random network.
+    """
+    if not random:
+        raise ValueError("a comparison needs at least one random network")
+    sample = np.array(random)
+    mean, deviation = float(sample.mean()), float(sample.std())
+    if not np.isfinite([value, mean]).all():
+        return Comparison(mean, deviation, None, tuple(random))
+    if np.allclose(sample, value, rtol=1e-9, atol=1e-12):
+        return Comparison(mean, deviation, None, tuple(random))
+    # The value takes part in the mean, so that all networks are alike if the null model is true.
+    centre = float(np.append(sample, value).mean())
+    farther = int((np.abs(sample - centre) >= abs(value - centre) * (1 - 1e-12)).sum())
+    return Comparison(mean, deviation, (1 + farther) / (1 + len(sample)), tuple(random))
+
+
+def analyse(
+    chain: Chain,
+    measures: Sequence[str] = tuple(MEASURES),
+    nulls: int = 19,
+    seed: int = 0,
+    models: Sequence[str] = tuple(NULL_MODELS),
+) -> list[Row]:
+    """Measure a network and as many random ones of each null model.
+
+    Args:
+        chain: the layers.
+        measures: names of :data:`MEASURES`. With ``clustering`` and ``path_length`` both there, a
+            row ``small_world`` follows: ``σ = (C / C_null) / (L / L_null)`` (Humphries and Gurney
+            2008), above 1 where the network is more clustered than its paths are longer.
+        nulls: random networks per null model; the smallest possible p is ``1 / (nulls + 1)``.
+        seed: of all random choices.
+        models: names of :data:`chts_hf.analysis.nulls.NULL_MODELS`.
+
+    Returns:
+        A row per measure; measures that mean nothing here (NaN) are left out.
+
+    Raises:
+        ValueError: there is no such measure or null model.
+
+    Example:
+        >>> rows = analyse(single_layer("fc", mask), ["clustering", "path_length"], nulls=19)
+    """
+    unknown = [name for name in measures if name not in MEASURES]
+    if unknown:
+        raise ValueError(f"no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}")
+    values = measure(Network(chain, seed), measures)
+    random: dict[str, list[dict[str, Value]]] = {}
+    for model in models:
+        networks = (
+            Network(null_chain(chain, model, np.random.default_rng([seed, 7, i])), seed)
+            for i in range(nulls)
+        )
+        random[model] = [measure(network, values) for network in networks]
+    rows = []
+    for name, found in values.items():
+        beside = {
+            model: compare(found.value, [sample[name].value for sample in samples])
+            for model, samples in random.items()
+            if all(name in sample for sample in samples) and samples
+        }
+        rows.append(Row(name, found.value, found.error, beside))
+    return rows + _small_world(values, random)
+
+
+def measure(network: Network, measures: Sequence[str] | Mapping[str, Value]) -> dict[str, Value]:
+    """Take measures of one network; those that mean nothing for it (NaN) are left out."""
+    if np.count_nonzero(network.degree) < 4:
+        return {name: MEASURES[name].function(network) for name in measures if name == "links"}
+    values = {name: MEASURES[name].function(network) for name in measures}
+    return {name: found for name, found in values.items() if np.isfinite(found.value)}
+
+
+def _small_world(
+    values: Mapping[str, Value], random: Mapping[str, Sequence[Mapping[str, Value]]]
+) -> list[Row]:
+    if not {"clustering", "path_length"} <= values.keys():
+        return []
+    ratio = values["clustering"].value / values["path_length"].value
+    beside: dict[str, Comparison] = {}
+    first = float("nan")
+    for model, samples in random.items():
+        clustering = float(np.mean([s["clustering"].value for s in samples]))
+        length = float(np.mean([s["path_length"].value for s in samples]))
+        if clustering == 0:
+            continue
+        scale = length / clustering
+        sigma = [scale * s["clustering"].value / s["path_length"].value for s in samples]
+        first = ratio * scale if np.isnan(first) else first
+        beside[model] = compare(ratio * scale, sigma)
+    return [Row("small_world", first, 0.0, beside)] if beside else []
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a network is hyperbolic beyond its degrees.
+
+    Attributes:
+        hyperbolic: both parts hold: it is routed through better, and its communities are better
+            separated by angle, than in networks of the same degrees.
+        p: the larger of the two p-values, one-sided: both must hold, so this is the test's level
+            (intersection-union, Berger 1982).
+        routability: GR-score, and its mean over the rewired networks.
+        separation: ASI, and its mean over the rewired networks.
+    """
+
+    hyperbolic: bool
+    p: float
+    routability: tuple[float, float]
+    separation: tuple[float, float]
+
+
+def hyperbolicity(chain: Chain, nulls: int = 19, seed: int = 0, level: float = 0.05) -> Verdict:
+    """Test a network against degree-preserving rewirings of itself, embedded in the same way.
+
+    Args:
+        chain: the layers.
+        nulls: rewired networks; at least ``1 / level - 1``.
+        seed: of all random choices.
+        level: the chance to call a random network of these degrees hyperbolic, at most.
+
+    Raises:
+        ValueError: so few rewired networks can never reach the level.
+    """
+    if 1 / (nulls + 1) > level + 1e-12:
+        raise ValueError(
+            f"nulls = {nulls} gives no p below {1 / (nulls + 1):.3g}; level {level:g} needs at "
+            f"least {int(np.ceil(1 / level - 1 - 1e-9))}"
+        )
+    names = ("greedy_routability", "angular_separation")
+    verdict = judge(analyse(chain, names, nulls, seed, ("degrees",)), level)
+    if verdict is None:
+        raise ValueError(f"{chain.name} has too few links for a place in the disk")
+    return verdict
+
+
+def judge(rows: Sequence[Row], level: float = 0.05) -> Verdict | None:
+    """The verdict from rows of :func:`analyse`; None where a part of it was not measured."""
+    found = {row.measure: row for row in rows}
+    ps, means = [], []
+    for name in ("greedy_routability", "angular_separation"):
+        row = found.get(name)
+        if row is None or "degrees" not in row.nulls:
+            return None
+        others = row.nulls["degrees"].values
+        ps.append((1 + sum(other >= row.value for other in others)) / (1 + len(others)))
+        means.append((row.value, row.nulls["degrees"].mean))
+    return Verdict(max(ps) <= level + 1e-12, max(ps), means[0], means[1])

@@ -1,0 +1,146 @@
+"""What a run folder holds that a report can show."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chts_hf.analysis.checkpoint import load_network
+from chts_hf.analysis.history import History, read_history
+from chts_hf.analysis.network import Chain, Mask, single_layer
+from chts_hf.checkpoint.mask_file import MASK_FILE
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run, as far as its files tell.
+
+    Attributes:
+        name: of the run.
+        log: the Trainer's ``log_history``; empty if there is none.
+        results: ``all_results.json``; empty if there is none.
+        config: the method's settings; empty if unknown.
+        records: what :class:`chts_hf.analysis.TopologyLogger` wrote at updates; empty without it.
+        frames: steps whose masks are there, ascending.
+        masks: step → layer → mask.
+        chains: chain's name → its layers.
+    """
+
+    name: str
+    log: list[dict[str, Any]]
+    results: dict[str, Any]
+    config: dict[str, Any]
+    records: list[dict[str, Any]]
+    frames: list[int]
+    masks: Callable[[int], dict[str, Mask]] = field(repr=False)
+    chains: dict[str, list[str]]
+
+    def series(self, *keys: str) -> tuple[list[float], list[float]]:
+        """Steps and values of the first of ``keys`` that was logged, one value per step."""
+        for key in keys:
+            points: dict[float, float] = {}
+            for entry in self.log:
+                if key in entry and "step" in entry:
+                    # The last step may be there twice; the first is the one made in training.
+                    points.setdefault(entry["step"], entry[key])
+            if points:
+                return list(points), list(points.values())
+        return [], []
+
+    def recorded(self, key: str) -> tuple[list[float], list[float]]:
+        """Steps and values of a number of the records."""
+        points = [(r["step"], r[key]) for r in self.records if key in r]
+        return [p[0] for p in points], [p[1] for p in points]
+
+    def chain(self, step: int, name: str | None = None) -> Chain:
+        """A chain of layers at a step: the one named, else the one with the most weights.
+
+        Raises:
+            ValueError: there is no chain of that name.
+        """
+        masks = self.masks(step)
+        if name is not None and name not in self.chains:
+            raise ValueError(f"no chain {name!r}; there are {', '.join(self.chains) or 'none'}")
+        chains = [
+            Chain(n, tuple(layers), tuple(masks[layer] for layer in layers))
+            for n, layers in self.chains.items()
+            if name in (None, n)
+        ] or [single_layer(layer, mask) for layer, mask in masks.items()]
+        return max(chains, key=lambda chain: sum(mask.size for mask in chain.masks))
+
+
+def read_run(folder: str | Path) -> RunData:
+    """Read a run's folder: whatever of it is there.
+
+    Masks come from ``topology/``, else from the checkpoints within the folder, else from the folder
+    itself, if it is a checkpoint.
+
+    Raises:
+        ValueError: there is no such folder, or nothing in it that a report could show.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {str(folder)!r}")
+    history = read_history(folder)
+    log, results = _log_history(folder), _json(folder / "all_results.json")
+    config: dict[str, Any] = results.get("chts", {})
+    if history is not None:
+        source: History | _Checkpoints = history
+        config = history.config
+        records, chains = history.records, history.chains
+    else:
+        source = _Checkpoints(folder)
+        records, chains = [], source.chains()
+    if not log and not source.frames:
+        raise ValueError(
+            f"{str(folder)!r} holds nothing to show: no trainer_state.json, no topology/ and no "
+            f"{MASK_FILE}"
+        )
+    name = folder.resolve().name
+    return RunData(name, log, results, config, records, source.frames, source.masks, chains)
+
+
+class _Checkpoints:
+    """The masks of a run that was not recorded: those of its checkpoints."""
+
+    def __init__(self, folder: Path) -> None:
+        found = {_step(path): path for path in folder.glob("checkpoint-*")}
+        if (folder / MASK_FILE).is_file():
+            found = {_step(folder): folder}
+        self._folders = {s: p for s, p in sorted(found.items()) if (p / MASK_FILE).is_file()}
+        self.frames = list(self._folders)
+
+    def masks(self, step: int) -> dict[str, Mask]:
+        return load_network(self._folders[step])[0]
+
+    def chains(self) -> dict[str, list[str]]:
+        if not self.frames:
+            return {}
+        _, chains = load_network(self._folders[self.frames[-1]])
+        return {chain.name: list(chain.layers) for chain in chains}
+
+
+def _step(folder: Path) -> int:
+    number = re.search(r"-(\d+)$", folder.resolve().name)
+    return int(number[1]) if number else 0
+
+
+def _log_history(folder: Path) -> list[dict[str, Any]]:
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=_step, reverse=True)
+    for place in (folder, *checkpoints):
+        state = _json(place / "trainer_state.json")
+        if state:
+            history: list[dict[str, Any]] = state.get("log_history", [])
+            return history
+    return []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

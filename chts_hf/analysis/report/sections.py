@@ -1,0 +1,217 @@
+"""The parts of a report that need the run's files only: learning, living neurons, turnover."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from chts_hf.analysis.report.data import RunData
+from chts_hf.analysis.report.svg import Axis, Series, bars, chart
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page.
+
+    Attributes:
+        title: its heading.
+        what: what is shown and how to read it.
+        body: HTML; empty where the data is missing.
+        sees: what one sees in it, computed from the data; where it is missing, what it needs.
+    """
+
+    title: str
+    what: str
+    body: str
+    sees: str
+
+    def html(self) -> str:
+        """The part as HTML."""
+        style = "sees" if self.body else "missing"
+        return (
+            f"<section><h2>{escape(self.title)}</h2><p class='what'>{escape(self.what)}</p>"
+            f"{self.body}<p class='{style}'>{escape(self.sees)}</p></section>"
+        )
+
+
+_NOT_RECORDED = (
+    "Not recorded in this run: add TopologyLogger to the Trainer's callbacks, or "
+    "--record_topology true to the translation recipe."
+)
+
+#: Scores that a run may have logged: key, name, whether it is a share of one.
+SCORES = (("eval_bleu", "BLEU", False), ("eval_accuracy", "accuracy", True))
+
+
+def row(figures: Sequence[tuple[str, str]]) -> str:
+    """Figures side by side: (caption, picture)."""
+    shown = "".join(f"<figure><figcaption>{escape(c)}</figcaption>{p}</figure>" for c, p in figures)
+    return f'<div class="row">{shown}</div>'
+
+
+def learning(run: RunData) -> Section:
+    """Score and loss over time beside density, ITOP rate and ANP."""
+    title = "What it learned while it was rewired"
+    what = (
+        "Above what the network can do, below how many links it has (density), how many of all "
+        "possible links it has ever tried (ITOP rate), and how many hidden neurons carry a signal "
+        "(ANP), over the same steps."
+    )
+    step = Axis("optimizer step", low=0)
+    figures, said = [], []
+    for key, name, share in SCORES:
+        steps, values = run.series(key)
+        if steps:
+            alt = f"{name} on validation: {_ends(values, share)}"
+            axis = Axis(name, low=0, percent=share)
+            one = Series("validation", steps, values, 2)
+            figures.append((f"{name} on validation", chart([one], step, axis, alt)))
+            said.append(f"{name} went from {_ends(values, share)}")
+            break
+    train, evaluation = run.series("loss"), run.series("eval_loss")
+    lines = [
+        Series(label, *points, colour, style)
+        for label, points, colour, style in (
+            ("training", train, None, "line"),
+            ("validation", evaluation, 0, "line"),
+        )
+        if points[0]
+    ]
+    if lines:
+        values = (evaluation if evaluation[0] else train)[1]
+        alt = f"loss: {_ends(values)}"
+        figures.append(("Loss", chart(lines, step, Axis("nats"), alt)))
+        name = "validation loss" if evaluation[0] else "training loss"
+        said.append(f"the {name} from {_ends(values)}")
+    rates = [
+        Series(label, steps, values, colour)
+        for label, (steps, values), colour in (
+            ("density", _density(run), 0),
+            ("ITOP rate", _either(run, "itop_rate"), 1),
+            ("ANP", _either(run, "anp"), 2),
+        )
+        if steps
+    ]
+    if rates:
+        shares = Axis("share", low=0, high=1, percent=True)
+        alt = "; ".join(f"{one.label} from {_ends(one.y, True)}" for one in rates)
+        figures.append(
+            ("Density, links ever tried, living neurons", chart(rates, step, shares, alt))
+        )
+        density, itop = rates[0].y, rates[1].y if len(rates) > 1 else []
+        said.append(f"with {density[-1]:.1%} of the links at the end")
+        if len(itop):
+            said.append(f"{itop[-1]:.0%} of all possible links were tried along the way")
+    if not figures:
+        return Section(title, what, "", "This folder has no log of the training.")
+    text = ", ".join(said)
+    return Section(title, what, row(figures), text[:1].upper() + text[1:] + ".")
+
+
+def _density(run: RunData) -> tuple[list[float], list[float]]:
+    steps, values = _either(run, "sparsity")
+    return steps, [1 - value for value in values]
+
+
+def _either(run: RunData, key: str) -> tuple[list[float], list[float]]:
+    recorded = run.recorded(key)
+    return recorded if recorded[0] else run.series(f"topology/{key}")
+
+
+def _ends(values: Sequence[float], share: bool = False) -> str:
+    first, last = (f"{v:.1%}" if share else f"{v:.3g}" for v in (values[0], values[-1]))
+    return f"{first} to {last}"
+
+
+def alive_neurons(run: RunData) -> Section:
+    """The share of inputs and outputs with links, per layer, at the start and at the end."""
+    title = "Neurons alive"
+    what = (
+        "For each layer, the share of its outputs and of its inputs that have a link in this "
+        "layer, in the first masks (grey) and in the last (blue). Where a side lost neurons, the network "
+        "has become smaller, not only sparser."
+    )
+    if not run.frames:
+        return Section(title, what, "", _NOT_RECORDED)
+    first, last = run.masks(run.frames[0]), run.masks(run.frames[-1])
+    rows = []
+    for name, mask in last.items():
+        for side, axis in (("out", 1), ("in", 0)):
+            shares = (float(first[name].any(axis=axis).mean()), float(mask.any(axis=axis).mean()))
+            rows.append((f"{_short(name)} · {side}", *shares))
+    shares = np.array([r[1:] for r in rows])
+    emptiest = int(shares[:, 1].argmin())
+    sees = (
+        f"At the end {shares[:, 1].mean():.1%} of all layer sides' neurons have links "
+        f"({shares[:, 0].mean():.1%} at the start); "
+        + (
+            "no layer has lost any."
+            if shares[:, 1].min() == 1
+            else f"the fewest are left in {rows[emptiest][0]}: {shares[emptiest, 1]:.1%}."
+        )
+    )
+    most = 48
+    if len(rows) > most:  # the sides that changed most tell more than a list without end
+        kept = np.sort(np.argsort(-np.abs(shares[:, 0] - shares[:, 1]), kind="stable")[:most])
+        rows = [rows[i] for i in kept]
+        sees += f" Shown are the {most} of {len(shares)} sides that changed most."
+    picture = bars(rows, ("first masks", "last masks"), sees)
+    return Section(title, what, f"<figure>{picture}</figure>", sees)
+
+
+def turnover(run: RunData) -> Section:
+    """Links replaced at each update, how many come back at once, how many are the first ones."""
+    title = "Link turnover"
+    what = (
+        "Left: how many links each update replaced, and how many of the first links are still "
+        "there. Right: the share of removed links that the same update brought back, beside what "
+        "regrowth at random would. When it comes near 100 % the topology has settled (an "
+        "epitopological local minimum)."
+    )
+    updates = [r for r in run.records if r.get("update", 0) > 0]
+    if not updates:
+        return Section(title, what, "", _NOT_RECORDED)
+    totals = {
+        key: np.array([sum(c[key] for c in r["layers"].values()) for r in updates], dtype=float)
+        for key in ("links", "removed", "overlap", "expected_overlap", "from_start")
+    }
+    steps = [r["step"] for r in updates]
+    replaced = totals["removed"] / totals["links"]
+    stayed = totals["from_start"] / totals["links"]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        back = totals["overlap"] / totals["removed"]
+        chance = totals["expected_overlap"] / totals["removed"]
+    step, share = Axis("optimizer step", low=0), Axis("share of the links", low=0, percent=True)
+    of_removed = Axis("share of the removed links", low=0, percent=True)
+    moved = [
+        Series("removed", steps, replaced.tolist(), 1),
+        Series("links of the start", steps, stayed.tolist(), 0),
+    ]
+    came = [
+        Series("came back at once", steps, back.tolist(), 3),
+        Series("at random", steps, chance.tolist(), None, "dashed"),
+    ]
+    moving = np.isfinite(back)
+    ratio = np.nanmean(back) / np.nanmean(chance) if moving.any() and np.nanmean(chance) else np.nan
+    sees = (
+        f"{len(steps)} updates removed {replaced[0]:.0%} of the links at first and "
+        f"{replaced[-1]:.0%} at the end; {stayed[-1]:.0%} of the links are those of the start."
+    )
+    if np.isfinite(ratio):
+        sees += (
+            f" {back[moving][0]:.0%} of the removed links came back in the first update, "
+            f"{back[moving][-1]:.0%} in the last: {ratio:.1f} times as many as at random."
+        )
+    pictures = [
+        ("Links replaced and kept", chart(moved, step, share, sees)),
+        ("Removed links that were regrown at once", chart(came, step, of_removed, sees)),
+    ]
+    return Section(title, what, row(pictures), sees)
+
+
+def _short(name: str) -> str:
+    name = name.removesuffix(".weight").removeprefix("model.")
+    return name if len(name) <= 44 else "…" + name[-43:]

@@ -1,0 +1,112 @@
+"""``chts-hf analyze``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from chts_hf.analysis.measures import MEASURES, Comparison, Row, analyse
+from chts_hf.analysis.network import Chain
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "analyze",
+        help="what the network of a checkpoint has become, beside random ones",
+        description="Measure the masks of a training checkpoint: chains of layers (up → down, v → "
+        "o, the hidden layers of an MLP) as networks, or each layer by itself. Every number "
+        "stands beside the same measure of random networks with as many links (er) and with the "
+        "same degrees (degrees), with p, the share of networks at least as far out.",
+        epilog="examples:\n  chts-hf analyze output/run/checkpoint-500\n"
+        "  chts-hf analyze output/run/checkpoint-500 --layers --only 'fc1' --json\n"
+        "  chts-hf analyze output/run/checkpoint-500 --measures clustering path_length",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="holds chts_masks.safetensors")
+    parser.add_argument("--layers", action="store_true", help="each layer, instead of chains")
+    parser.add_argument("--only", metavar="PATTERN", help="those whose name the pattern finds")
+    parser.add_argument(
+        "--measures", nargs="+", choices=list(MEASURES), default=list(MEASURES), metavar="NAME",
+        help=f"of: {', '.join(MEASURES)} (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--nulls", type=int, default=19, metavar="N", help="random networks each (default: 19)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of random choices (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.nulls < 1:
+        raise ValueError(f"--nulls {arguments.nulls}: at least 1 random network is needed")
+    networks = _networks(arguments.folder, arguments.layers, arguments.only)
+    found = {
+        chain.name: analyse(chain, arguments.measures, arguments.nulls, arguments.seed)
+        for chain in networks
+    }
+    if arguments.json:
+        print(json.dumps(as_json(found), indent=2))
+    else:
+        print("\n\n".join(as_text(name, rows) for name, rows in found.items()))
+    return 0
+
+
+def _networks(folder: str, layers: bool, only: str | None) -> list[Chain]:
+    from chts_hf.analysis.checkpoint import load_network
+    from chts_hf.analysis.network import single_layer
+
+    masks, chains = load_network(folder)
+    singles = [single_layer(name, mask) for name, mask in masks.items()]
+    networks = singles if layers or not chains else chains
+    chosen = [n for n in networks if only is None or re.search(only, n.name)]
+    if not chosen:
+        raise ValueError(
+            f"--only {only!r} finds none of {', '.join(network.name for network in networks)}"
+        )
+    return chosen
+
+
+def as_json(found: dict[str, list[Row]]) -> dict[str, Any]:
+    """Network → measure → value, error and null models."""
+    return {
+        name: {
+            row.measure: {
+                "value": row.value,
+                "error": row.error,
+                "nulls": {
+                    model: {k: v for k, v in asdict(comparison).items() if k != "values"}
+                    for model, comparison in row.nulls.items()
+                },
+            }
+            for row in rows
+        }
+        for name, rows in found.items()
+    }
+
+
+def as_text(name: str, rows: Sequence[Row]) -> str:
+    """A table of one network."""
+    cells = [["measure", "value", "same density", "p", "same degrees", "p"]]
+    for row in rows:
+        error = f" ± {row.error:.2g}" if row.error else ""
+        shown = [row.measure, f"{row.value:.4g}{error}"]
+        for model in ("er", "degrees"):
+            shown += _shown(row.nulls.get(model))
+        cells.append(shown)
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
+    return "\n".join([name, *(line.rstrip() for line in lines)])
+
+
+def _shown(comparison: Comparison | None) -> list[str]:
+    if comparison is None:
+        return ["–", "–"]
+    if comparison.p is None:
+        return [f"{comparison.mean:.4g}", "same"]
+    return [f"{comparison.mean:.4g} ± {comparison.deviation:.2g}", f"{comparison.p:.2g}"]
