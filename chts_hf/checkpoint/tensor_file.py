@@ -105,8 +105,9 @@ def header_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
 
 def dense_size(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> int:
     """The bytes of one file of these tensors, its header included."""
-    data = sum(_SIZES[dtype] * math.prod(shape) for dtype, shape in tensors.values())
-    return len(header_bytes(tensors)) + data
+    ordered = sorted(tensors.items(), key=lambda item: (-_SIZES[item[1][0]], item[0]))
+    data = sum(_SIZES[dtype] * math.prod(shape) for _, (dtype, shape) in ordered)
+    return len(header_bytes(dict(ordered))) + data
 
 
 def aligned(entries: Sequence[Entry]) -> list[Entry]:

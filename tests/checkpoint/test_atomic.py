@@ -69,7 +69,10 @@ BEFORE: dict[str, Callable[[Any, Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize(
+    "before",
+    [pytest.param(name, marks=[pytest.mark.slow] * ("in shards" in name)) for name in BEFORE],
+)
 def test_a_killed_save_leaves_the_old_or_the_new(tmp_path, before):
     # Of another shape too: no mixture of the two would load.
     old, new = model(0), model(1, encoder_layers=2)
