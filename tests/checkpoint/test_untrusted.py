@@ -219,6 +219,21 @@ def test_an_index_that_leaves_the_folder_is_refused(saved, tmp_path, place):
             AutoModelForSeq2SeqLM.from_pretrained(target)
 
 
+def test_an_index_that_is_all_of_another_folder_is_refused(tmp_path):
+    save_sparse(sparse_marian(), tmp_path / "here", max_shard_size="10KB")
+    (index,) = (tmp_path / "here").glob("*.index.json")
+
+    def redirect(values: Any) -> None:
+        for name, shard in values["weight_map"].items():
+            values["weight_map"][name] = str(tmp_path / "there" / shard)
+
+    edit(index, redirect)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    for load in (load_sparse, AutoModelForSeq2SeqLM.from_pretrained):
+        with pytest.raises(SparseFileError, match=r"no file of its folder|outside the folder"):
+            load(tmp_path / "here")
+
+
 def test_an_index_without_its_parts_and_a_tensor_in_two_shards_are_refused(tmp_path):
     save_sparse(sparse_marian(), tmp_path, max_shard_size="10KB")
     (index,) = tmp_path.glob("*.index.json")
