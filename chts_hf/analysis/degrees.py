@@ -52,7 +52,7 @@ class PowerLaw:
         return self.p >= 0.1 and self.tail >= 50 and self.against_exponential > 0
 
 
-def fit_power_law(degree: Ints, rng: np.random.Generator, samples: int = 50) -> PowerLaw | None:
+def fit_power_law(degree: Ints, rng: np.random.Generator, samples: int = 20) -> PowerLaw | None:
     """Fit a discrete power law to the tail of degrees (package ``powerlaw``, Alstott et al. 2014).
 
     Args:
@@ -104,6 +104,8 @@ def _fit(degree: Ints) -> Any:
 
 
 def _draw(exponent: float, k_min: int, size: int, rng: np.random.Generator) -> Ints:
-    """Whole numbers that follow the law, by rounding a continuous one (Clauset et al., app. D)."""
-    drawn = (k_min - 0.5) * (1 - rng.random(size)) ** (-1 / (exponent - 1)) + 0.5
-    return np.minimum(drawn, 1e9).astype(np.int64)
+    """Whole numbers that follow the law, cut off where no degree of a layer lies."""
+    k = np.arange(k_min, k_min + 200_000)
+    share = np.cumsum(k ** -float(exponent))
+    found: Ints = k[np.searchsorted(share, rng.random(size) * share[-1])]
+    return found

@@ -38,11 +38,13 @@ class Measure:
         name: what it goes by.
         summary: what it says, in a few words.
         function: network → value; NaN where it means nothing.
+        by_degrees: it follows from the degrees of each layer, so that rewiring leaves it alone.
     """
 
     name: str
     summary: str
     function: Callable[[Network], Value]
+    by_degrees: bool = False
 
 
 def _links(network: Network) -> Value:
@@ -90,14 +92,15 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
         m.name: m
         for m in (
-            Measure("links", "links", _links),
-            Measure("density", "links / weights", _density),
+            Measure("links", "links", _links, by_degrees=True),
+            Measure("density", "links / weights", _density, by_degrees=True),
             Measure(
                 "anp",
                 "share of neurons with links on both sides",
                 _of_chain(structure.active_neuron_rate),
+                by_degrees=True,
             ),
-            Measure("exponent", "power-law exponent of the degrees' tail", _exponent),
+            Measure("exponent", "power-law exponent of the degrees' tail", _exponent, True),
             Measure(
                 "clustering",
                 "share of paths of three links that close to a square",
@@ -109,6 +112,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
                 "degree_correlation",
                 "degrees of one layer against those of the next, Spearman",
                 _of_chain(structure.degree_correlation),
+                by_degrees=True,
             ),
             Measure(
                 "hub_paths",
@@ -207,7 +211,9 @@ def analyse(
             Network(null_chain(chain, model, np.random.default_rng([seed, 7, i])), seed)
             for i in range(nulls)
         )
-        random[model] = [measure(network, values) for network in networks]
+        kept = {n: v for n, v in values.items() if model == "degrees" and MEASURES[n].by_degrees}
+        moving = [name for name in values if name not in kept]
+        random[model] = [kept | measure(network, moving) for network in networks]
     rows = []
     for name, found in values.items():
         beside = {

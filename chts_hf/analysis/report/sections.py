@@ -153,13 +153,13 @@ def alive_neurons(run: RunData) -> Section:
             else f"the fewest are left in {rows[emptiest][0]}: {shares[emptiest, 1]:.1%}."
         )
     )
-    most = 48
+    most = 32
     if len(rows) > most:  # the sides that changed most tell more than a list without end
         kept = np.sort(np.argsort(-np.abs(shares[:, 0] - shares[:, 1]), kind="stable")[:most])
         rows = [rows[i] for i in kept]
         sees += f" Shown are the {most} of {len(shares)} sides that changed most."
     picture = bars(rows, ("first masks", "last masks"), sees)
-    return Section(title, what, f"<figure>{picture}</figure>", sees)
+    return Section(title, what, f"<figure class='wide'>{picture}</figure>", sees)
 
 
 def turnover(run: RunData) -> Section:

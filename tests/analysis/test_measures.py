@@ -1,0 +1,180 @@
+"""Measures against graphs counted by hand and against brute force."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy", reason="needs the extra `analysis`")
+
+from chts_hf.analysis import (  # noqa: E402
+    MEASURES,
+    Chain,
+    Network,
+    adjacency,
+    analyse,
+    bipartite_modularity,
+    ccdf,
+    find_communities,
+    fit_power_law,
+    single_layer,
+)
+from chts_hf.analysis import structure as s  # noqa: E402
+from chts_hf.analysis.degrees import _draw  # noqa: E402
+from chts_hf.analysis.measures import compare  # noqa: E402
+from chts_hf.analysis.paths import (  # noqa: E402
+    distances,
+    mean_and_error,
+    path_lengths,
+)
+from tests.analysis.networks import small_chain, two_blocks  # noqa: E402
+
+
+def test_clustering_is_one_in_complete_graphs_and_zero_in_trees():
+    assert s.bipartite_clustering(single_layer("x", np.ones((3, 4), bool))) == pytest.approx(1)
+    assert s.bipartite_clustering(single_layer("x", two_blocks())) == pytest.approx(1)
+    star = np.zeros((3, 3), bool)
+    star[0], star[:, 0] = True, True  # a tree: no square
+    assert s.bipartite_clustering(single_layer("x", star)) == 0
+    assert s.bipartite_clustering(single_layer("x", np.zeros((3, 3), bool))) == 0
+
+
+def test_clustering_equals_brute_force_on_a_chain():
+    chain = small_chain()
+    mask = s.side_by_side(chain)
+    squares = sum(
+        (shared := int((mask[a] & mask[b]).sum())) * (shared - 1) // 2
+        for a, b in combinations(range(len(mask)), 2)
+    )
+    paths = sum((mask[i].sum() - 1) * (mask[:, j].sum() - 1) for i, j in np.argwhere(mask))
+    assert s.bipartite_clustering(chain) == pytest.approx(4 * squares / paths)
+
+
+def test_path_lengths_of_a_chain_of_nodes():
+    # in0 - out0 - in1 - out1: distances 1, 2, 3.
+    mask = np.array([[1, 1], [0, 1]]) > 0
+    matrix = adjacency(single_layer("x", mask))
+    assert distances(matrix, np.array([0])).ravel().tolist() == [0, 2, 1, 3]
+    assert path_lengths(matrix, np.arange(4)).mean() == pytest.approx((6 + 4 + 4 + 6) / 12)
+    lonely = adjacency(single_layer("x", np.eye(2, dtype=bool)))
+    assert distances(lonely, np.array([0])).ravel().tolist() == [0, -1, 1, -1]
+
+
+def test_sampling_errors_shrink_to_zero_at_the_whole_population():
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    mean, error = mean_and_error(values, 400)
+    assert mean == 2.5
+    assert error == pytest.approx(values.std(ddof=1) / 2 * np.sqrt(0.99))
+    assert mean_and_error(values, 4)[1] == 0
+
+
+def test_sampled_path_lengths_lie_within_their_error(monkeypatch):
+    rng = np.random.default_rng(0)
+    network = Network(single_layer("x", rng.random((150, 150)) < 0.02), 0)
+    exact = MEASURES["path_length"].function(network)
+    monkeypatch.setattr("chts_hf.analysis.measures.PATH_SOURCES", 60)
+    sampled = MEASURES["path_length"].function(network)
+    assert exact.error == pytest.approx(0, abs=1e-12) or exact.error < sampled.error
+    assert abs(sampled.value - exact.value) < 4 * sampled.error
+
+
+def test_modularity_of_two_blocks_is_one_half_and_leiden_finds_them():
+    chain = single_layer("x", two_blocks())
+    matrix, side = adjacency(chain), chain.levels % 2
+    found = find_communities(matrix, side, seed=0)
+    # inputs 0 1 | 2 3, outputs 0 1 | 2 3
+    assert len(set(found)) == 2
+    assert found[0] == found[1] == found[4] == found[5] != found[2]
+    assert bipartite_modularity(matrix, side, found) == pytest.approx(0.5)
+    assert bipartite_modularity(matrix, side, np.zeros(8, int)) == pytest.approx(0)
+
+
+def test_communities_are_the_same_for_the_same_seed():
+    chain = small_chain()
+    matrix, side = adjacency(chain), chain.levels % 2
+    assert np.array_equal(find_communities(matrix, side, 3), find_communities(matrix, side, 3))
+
+
+def test_degree_distributions_and_their_power_law():
+    values, share = ccdf(np.array([0, 1, 1, 2, 4]))
+    assert values.tolist() == [1, 2, 4]
+    assert share.tolist() == [1, 0.5, 0.25]
+    rng = np.random.default_rng(0)
+    law = fit_power_law(_draw(2.5, 3, 2000, rng), rng, samples=0)
+    assert law is not None
+    assert law.exponent == pytest.approx(2.5, abs=4 * law.error)
+    assert law.against_exponential > 2
+    assert fit_power_law(np.array([3, 3, 4]), rng) is None
+
+
+@pytest.mark.parametrize(("name", "plausible"), [("law", True), ("poisson", False)])
+def test_a_power_law_is_told_from_a_poisson_distribution(name, plausible):
+    rng = np.random.default_rng(1)
+    degree = _draw(2.5, 2, 400, rng) if name == "law" else rng.poisson(30, 400) + 1
+    law = fit_power_law(degree, rng, samples=8)
+    assert law is not None
+    assert law.plausible is plausible
+
+
+def test_degree_correlation_follows_the_hubs():
+    hubs_first = np.triu(np.ones((4, 4), bool))  # neuron i has 4 - i links
+    same, other = hubs_first.T, hubs_first.T[:, ::-1]
+    assert s.degree_correlation(Chain("c", ("a", "b"), (hubs_first, same))) == pytest.approx(1)
+    assert s.degree_correlation(Chain("c", ("a", "b"), (hubs_first, other))) == pytest.approx(-1)
+    assert np.isnan(s.degree_correlation(single_layer("a", same)))
+
+
+def test_hub_paths_count_paths_through_the_busiest_neuron():
+    # Hidden neuron 0: 3 in, 2 out, 6 paths; neurons 1 and 2: one in, one out each.
+    first = np.array([[1, 1, 1], [1, 0, 0], [0, 1, 0]]) > 0
+    second = np.array([[1, 1, 0], [1, 0, 1]]) > 0
+    chain = Chain("c", ("a", "b"), (first, second))
+    assert s.hub_paths(chain, share=1 / 3) == pytest.approx(6 / 8)
+
+
+def test_living_neurons_have_links_on_both_sides():
+    first = np.array([[1, 0], [0, 0], [1, 1]]) > 0
+    second = np.array([[1, 1, 0]]) > 0
+    chain = Chain("c", ("a", "b"), (first, second))
+    assert [mark.tolist() for mark in s.alive(chain)] == [
+        [True, True],
+        [True, False, False],
+        [True],
+    ]
+    assert s.active_neuron_rate(chain) == pytest.approx(1 / 3)
+
+
+def test_turnover_and_the_overlap_of_chance():
+    before, after = np.array([[1, 1, 0, 0]]) > 0, np.array([[1, 0, 1, 0]]) > 0
+    assert s.link_turnover(before, after) == {"kept": 1, "removed": 1, "added": 1}
+    # 10 weights, 4 links, 2 removed: 8 absent places, 2 draws, each hits a place with 1/4.
+    assert s.expected_overlap(10, 4, 2, 2) == pytest.approx(0.25)
+    assert np.isnan(s.expected_overlap(10, 4, 0, 0))
+
+
+def test_comparisons_count_networks_at_least_as_far_out():
+    assert compare(10.0, [1.0] * 9 + [2.0] * 10).p == pytest.approx(1 / 20)
+    assert compare(0.0, [-5.0, 5.0, 0.1]).p == pytest.approx(1)
+    assert compare(3.0, [3.0, 3.0]).p is None
+    with pytest.raises(ValueError, match="at least one"):
+        compare(1.0, [])
+
+
+def test_analysis_puts_every_measure_beside_both_null_models():
+    rows = {row.measure: row for row in analyse(small_chain(), nulls=2)}
+    assert rows.keys() == {*MEASURES, "small_world"}
+    for row in rows.values():
+        assert row.nulls.keys() == {"er", "degrees"}
+    assert rows["links"].nulls["degrees"].p is None
+    assert rows["links"].value == sum(mask.sum() for mask in small_chain().masks)
+    again = {row.measure: row for row in analyse(small_chain(), ["modularity"], nulls=2)}
+    assert again["modularity"] == rows["modularity"]
+    with pytest.raises(ValueError, match="no measure x; there are links"):
+        analyse(small_chain(), ["x"])
+
+
+def test_a_layer_without_links_is_measured_without_complaint():
+    rows = analyse(single_layer("x", np.zeros((4, 4), bool)), nulls=1)
+    assert [(row.measure, row.value) for row in rows] == [("links", 0.0)]
