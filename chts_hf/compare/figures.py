@@ -162,14 +162,14 @@ def _draw_ranking(
 def _draw_flops(
     axes: Any, summary: Summary, rows: Sequence[Row], styles: Mapping[str, Any]
 ) -> None:
-    """BLEU over training FLOPs; dense is a line, as its FLOPs are far to the right."""
+    """BLEU over training FLOPs; dense is a line, as its FLOPs, 1, are far to the right."""
     points = []
     for row in rows:
         mean, error = mean_and_error(row.values("predict_bleu"))
         colour = styles[row.label]["color"]
         if row.sparsity == 0:
             axes.axhline(mean, color=colour, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
-            axes.annotate(f"{row.label} (FLOPs 1)", (1, mean), xycoords=("axes fraction", "data"),
+            axes.annotate(row.label, (1, mean), xycoords=("axes fraction", "data"),
                           ha="right", va="bottom", fontsize=8.5, color=colour)  # fmt: skip
             continue
         flops = row.mean("relative_training_flops")
