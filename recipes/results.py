@@ -3,9 +3,10 @@
 
     python recipes/results.py                         # docs/results/ -> docs/results.md, README.md
 
-The folder holds `all_results.json` files of `recipes/translation.py` under any names, and the records
-of `recipes/compare.py` in folders named after their settings. Runs of one setting are one table;
-runs that differ only in their seed are one row. A comparison's tests and pictures are added.
+The folder holds `all_results.json` files of `recipes/translation.py` under any names, and the
+records of `recipes/compare.py` in folders named after their settings. Runs of one setting are one
+table; runs that differ only in their seed are one row. A comparison has its tests, pictures and a
+list of missing runs too.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     """One setting's table: a row for each method and sparsity, by falling sparsity and loss."""
     rows: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for run in runs:
-        rows.setdefault((run["method"], run["target_sparsity"]), []).append(run)
+        name = run.get("label", run["method"])  # a comparison may have variants of a method
+        rows.setdefault((name, run["target_sparsity"]), []).append(run)
     titles = ["method", "sparsity asked", *(title for title, _, _ in MEASURED), "seeds", "commit"]
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
 

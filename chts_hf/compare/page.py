@@ -52,7 +52,9 @@ class RememberedTests:
 
     def save(self) -> None:
         """Write the results that were asked for."""
-        lines = [f"  {json.dumps(key)}: {json.dumps(self._used[key])}" for key in sorted(self._used)]
+        lines = [
+            f"  {json.dumps(key)}: {json.dumps(self._used[key])}" for key in sorted(self._used)
+        ]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 

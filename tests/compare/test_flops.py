@@ -31,7 +31,7 @@ def test_densities_are_those_of_the_masks(method: str) -> None:
 
 def test_flops_by_hand() -> None:
     assert relative_training_flops(CHTsConfig(method="dense"), 100) == 1
-    assert relative_training_flops(CHTsConfig(method="set", sparsity=0.8), 100) == 0.2
+    assert relative_training_flops(CHTsConfig(method="static", sparsity=0.8), 100) == 0.2
     # RigL needs the dense gradient in the steps before its 7 updates, at 10, 20, … 70 of 100:
     # (93 · 6 · 0.2 + 7 · (4 · 0.2 + 2)) / 600
     rigl = CHTsConfig(method="rigl", sparsity=0.8, update_interval=10)

@@ -14,7 +14,7 @@ from chts_hf.compare import significance
 
 def _texts(seed: int, noise: float) -> tuple[list[str], list[str]]:
     """Translations of a hundred sentences, some of whose words are wrong, and the references."""
-    rng, words = random.Random(0), "a b c d e f g".split()
+    rng, words = random.Random(0), ["a", "b", "c", "d", "e", "f", "g"]
     references = [" ".join(rng.choices(words, k=rng.randint(4, 12))) for _ in range(100)]
     rng = random.Random(seed)
     wrong = [[w if rng.random() > noise else "x" for w in text.split()] for text in references]

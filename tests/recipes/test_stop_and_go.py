@@ -89,7 +89,8 @@ def test_all_methods_see_the_same_batches_and_begin_from_the_same_weights(
         return results["batches"], results["initial_weights"]
 
     dense = run("dense", 3)
-    assert run("rigl", 3) == run("chts", 3) == dense
-    other = run("dense", 4)
+    # A method that draws much and one that draws nothing leave the data's generator alone alike.
+    assert run("chts", 3) == dense
+    other = run("static", 4)
     assert other[0] != dense[0]
     assert other[1] != dense[1]
