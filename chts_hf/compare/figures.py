@@ -17,7 +17,7 @@ _STRONG = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _BASELINES = ("#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F", "#A6761D", "#666633", "#B04A5A")
 _DASHES = ((0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 _REFERENCE = "#222222"
-_STYLE = {
+_STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 11,

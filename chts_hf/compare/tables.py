@@ -89,7 +89,8 @@ def quality_table(comparison: Comparison, rows: Sequence[Row]) -> str:
         cells += [_mean(row, name, 2) for name in ("predict_bleu", "predict_chrf")]
         cells += [_mean(row, "eval_loss", 4), f"{row.mean('relative_training_flops'):.3f}"]
         if published:
-            cells.append(_with_error(*published.get((row.label, row.sparsity), (None, None)), 2))
+            value, error = published.get((row.label, row.sparsity), (None, None))
+            cells.append(_with_error(value, error, 2))
         lines.append([*cells, ", ".join(str(seed) for seed in row.records)])
     return _table(titles, lines)
 
