@@ -4,9 +4,10 @@
     python recipes/results.py                         # docs/results/ -> docs/results.md, README.md
 
 The folder holds `all_results.json` files of `recipes/translation.py` and
-`recipes/image_classification.py` under any names, and the records of `recipes/compare.py` in folders
-named after their settings. Runs of one setting are one table; runs that differ only in their seed
-are one row. A comparison's tests and pictures are added. Pages that have a mark for a table get it.
+`recipes/image_classification.py` under any names, and the records of `recipes/compare.py` in
+folders named after their settings. Runs of one setting are one table; runs that differ only in
+their seed are one row. A comparison has its tests, pictures and a list of missing runs too. Pages
+that have a mark for a table get it.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     """One setting's table: a row for each method and sparsity, by falling sparsity and loss."""
     rows: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for run in runs:
-        rows.setdefault((run["method"], run["target_sparsity"]), []).append(run)
+        name = run.get("label", run["method"])  # a comparison may have variants of a method
+        rows.setdefault((name, run["target_sparsity"]), []).append(run)
     scores = [columns for key, columns in SCORES.items() if key in runs[0]]
     measured = (*scores[0], *MEASURED)
     titles = ["method", "sparsity asked", *(title for title, _, _ in measured), "seeds", "commit"]

@@ -17,7 +17,7 @@ _STRONG = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _BASELINES = ("#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F", "#A6761D", "#666633", "#B04A5A")
 _DASHES = ((0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 _REFERENCE = "#222222"
-_STYLE = {
+_STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 11,
@@ -162,14 +162,14 @@ def _draw_ranking(
 def _draw_flops(
     axes: Any, summary: Summary, rows: Sequence[Row], styles: Mapping[str, Any]
 ) -> None:
-    """BLEU over training FLOPs; dense is a line, as its FLOPs are far to the right."""
+    """BLEU over training FLOPs; dense is a line, as its FLOPs, 1, are far to the right."""
     points = []
     for row in rows:
         mean, error = mean_and_error(row.values("predict_bleu"))
         colour = styles[row.label]["color"]
         if row.sparsity == 0:
             axes.axhline(mean, color=colour, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
-            axes.annotate(f"{row.label} (FLOPs 1)", (1, mean), xycoords=("axes fraction", "data"),
+            axes.annotate(row.label, (1, mean), xycoords=("axes fraction", "data"),
                           ha="right", va="bottom", fontsize=8.5, color=colour)  # fmt: skip
             continue
         flops = row.mean("relative_training_flops")

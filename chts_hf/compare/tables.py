@@ -64,10 +64,15 @@ def missing_text(comparison: Comparison, missing: Sequence[Run]) -> str:
     seeds: dict[tuple[str, float], list[int]] = {}
     for run in missing:
         seeds.setdefault((run.label, run.sparsity), []).append(run.seed)
+    labels = list(comparison.methods)
+
+    def place(item: tuple[tuple[str, float], list[int]]) -> tuple[float, int]:
+        return item[0][1], labels.index(item[0][0])
+
     parts = [
         f"{label}{f' at {sparsity:g}' if sparsity else ''} "
         f"(seed{'s' if len(those) > 1 else ''} {', '.join(str(seed) for seed in those)})"
-        for (label, sparsity), those in sorted(seeds.items(), key=lambda item: item[0][1])
+        for (label, sparsity), those in sorted(seeds.items(), key=place)
     ]
     total = len(comparison.runs())
     return f"**Missing, {len(missing)} of {total} runs:** {'; '.join(parts)}."
@@ -84,7 +89,8 @@ def quality_table(comparison: Comparison, rows: Sequence[Row]) -> str:
         cells += [_mean(row, name, 2) for name in ("predict_bleu", "predict_chrf")]
         cells += [_mean(row, "eval_loss", 4), f"{row.mean('relative_training_flops'):.3f}"]
         if published:
-            cells.append(_with_error(*published.get((row.label, row.sparsity), (None, None)), 2))
+            value, error = published.get((row.label, row.sparsity), (None, None))
+            cells.append(_with_error(value, error, 2))
         lines.append([*cells, ", ".join(str(seed) for seed in row.records)])
     return _table(titles, lines)
 

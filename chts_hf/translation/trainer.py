@@ -182,6 +182,14 @@ class TranslationTrainer(Seq2SeqTrainer):
             self.batch_log.add(self.state.global_step + 1, inputs)
         return super().training_step(model, inputs, *args, **kwargs)
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # A run that resumes from the checkpoint of its last step has nothing left to train; the
+        # Trainer looks at that only after a step, and would train one too many.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
     def log(self, *args: Any, **kwargs: Any) -> None:
         """Log as the Trainer does, and write down the batches since the last time."""
         if self.batch_log is not None and self.is_world_process_zero():
