@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_help_shows_examples_that_the_parser_takes(name, capsys):
     )
     assert examples
     for example in examples:
-        cli.build_parser().parse_args(example.split())
+        cli.build_parser().parse_args(shlex.split(example))
 
 
 def test_help_lists_every_command(capsys):
