@@ -158,7 +158,7 @@ def decode_weight(values: Tensor, mask: Tensor) -> Tensor:
     links = int(torch.count_nonzero(mask))
     if values.shape != (links,):
         raise ValueError(f"{links} links, but values of shape {tuple(values.shape)}")
-    weight = torch.zeros(mask.shape, dtype=values.dtype)
+    weight = torch.zeros(mask.shape, dtype=values.dtype, device="cpu")
     return weight.masked_scatter_(mask, values)
 
 

@@ -14,8 +14,9 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,8 +105,9 @@ def header_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
 
 def dense_size(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> int:
     """The bytes of one file of these tensors, its header included."""
-    data = sum(_SIZES[dtype] * math.prod(shape) for dtype, shape in tensors.values())
-    return len(header_bytes(tensors)) + data
+    ordered = sorted(tensors.items(), key=lambda item: (-_SIZES[item[1][0]], item[0]))
+    data = sum(_SIZES[dtype] * math.prod(shape) for _, (dtype, shape) in ordered)
+    return len(header_bytes(dict(ordered))) + data
 
 
 def aligned(entries: Sequence[Entry]) -> list[Entry]:
@@ -127,19 +129,24 @@ def write_file(path: Path, entries: Sequence[Entry]) -> dict[str, int]:
     with open(path, "wb") as file:
         file.write(header_bytes({entry.name: entry.stored_as for entry in entries}))
         for entry in entries:
-            tensor = entry.make()
-            if tensor.dtype != entry.dtype or tuple(tensor.shape) != entry.shape:
-                raise RuntimeError(
-                    f"{entry.name} changed while it was saved: {entry.dtype} {entry.shape} became "
-                    f"{tensor.dtype} {tuple(tensor.shape)}"
-                )
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            data = flat.view(torch.uint8).numpy().data if flat.numel() else b""
-            checksums[entry.name] = zlib.crc32(data)
-            file.write(data)
+            checksums[entry.name] = _write_entry(file, entry)
         file.flush()
         os.fsync(file.fileno())
     return checksums
+
+
+def _write_entry(file: BinaryIO, entry: Entry) -> int:
+    """Write one tensor, which is gone when this returns; its CRC-32."""
+    tensor = entry.make()
+    if tensor.dtype != entry.dtype or tuple(tensor.shape) != entry.shape:
+        raise RuntimeError(
+            f"{entry.name} changed while it was saved: {entry.dtype} {entry.shape} became "
+            f"{tensor.dtype} {tuple(tensor.shape)}"
+        )
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    data = flat.view(torch.uint8).numpy().data if flat.numel() else b""
+    file.write(data)
+    return zlib.crc32(data)
 
 
 def read_header(path: Path) -> dict[str, Stored]:
@@ -200,8 +207,8 @@ def checksum(tensor: Stored) -> int:
 
 def read_bytes(tensor: Stored) -> Tensor:
     """A stored tensor's bytes, as a uint8 tensor."""
-    data = bytearray(b"".join(_chunks(tensor)))
-    return torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+    data = bytearray().join(_chunks(tensor))
+    return torch.from_numpy(np.frombuffer(data, dtype=np.uint8))
 
 
 def read_values(tensor: Stored) -> Tensor:

@@ -1,0 +1,95 @@
+"""What the Trainer saves at the end is sparse, what it resumes from is dense."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM
+
+from chts_hf import CHTsCallback, CHTsConfig, load_sparse
+from chts_hf.checkpoint.inspection import inspect_file
+from tests.builders import tiny_marian, tiny_trainer
+from tests.checkpoint.sparse_models import assert_same_weights
+
+
+def _config(**changes) -> CHTsConfig:
+    return CHTsConfig(**{"sparsity": 0.9, "update_interval": 4} | changes)
+
+
+def _is_sparse(folder) -> bool:
+    return "quantization_config" in json.loads((folder / "config.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    callback = CHTsCallback(_config())
+    trainer = tiny_trainer(folder, [callback], steps=8, save_strategy="steps", save_steps=4)
+    trainer.train()
+    return trainer, callback, folder
+
+
+def test_the_final_model_is_sparse_and_checkpoints_are_dense(trained):
+    trainer, callback, folder = trained
+    trainer.save_model()
+    assert _is_sparse(folder)
+    assert_same_weights(trainer.model, AutoModelForSeq2SeqLM.from_pretrained(folder))
+    report = inspect_file(folder)
+    assert (report.method, report.config) == ("chts", _config().to_dict())
+    links = {name: int(mask.sum()) for name, mask in callback.sparsifier.masks.items()}
+    assert {layer.name: layer.links for layer in report.layers} == links
+    for step in (4, 8):
+        assert not _is_sparse(folder / f"checkpoint-{step}")
+        assert (folder / f"checkpoint-{step}" / "model.safetensors").is_file()
+
+
+def test_a_resume_after_a_final_save_is_exact(trained, tmp_path):
+    trainer, _, folder = trained
+    trainer.save_model()
+    begun = folder / "checkpoint-4"
+    callback = CHTsCallback(_config(), resume_from_checkpoint=begun)
+    again = tiny_trainer(tmp_path, [callback], model=tiny_marian(5), steps=8)
+    again.train(resume_from_checkpoint=str(begun))
+    assert_same_weights(trainer.model, again.model)
+    again.save_model()
+    assert_same_weights(trainer.model, load_sparse(tmp_path))
+
+
+def test_every_way_to_save_is_sparse_but_those_with_other_options(trained, tmp_path):
+    model = trained[0].model
+    model.save_pretrained(tmp_path / "plain")
+    assert _is_sparse(tmp_path / "plain")
+    model.save_pretrained(tmp_path / "variant", variant="fp32")
+    assert not _is_sparse(tmp_path / "variant")
+    model.save_pretrained(tmp_path / "state", state_dict=model.state_dict())
+    assert not _is_sparse(tmp_path / "state")
+    model.save_pretrained(tmp_path / "not the main process", is_main_process=False)
+    assert not (tmp_path / "not the main process").exists()
+    model.save_pretrained(tmp_path / "checkpoint-7")
+    assert not _is_sparse(tmp_path / "checkpoint-7")
+
+
+def test_a_copy_saves_itself(trained, tmp_path):
+    model = copy.deepcopy(trained[0].model)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.add_(1)
+    model.save_pretrained(tmp_path)
+    assert_same_weights(model, load_sparse(tmp_path))
+
+
+def test_weights_that_grew_after_training_are_not_lost(trained, tmp_path):
+    model = copy.deepcopy(trained[0].model)
+    with torch.no_grad():
+        model.model.encoder.layers[0].fc1.weight.add_(0.5)
+    model.save_pretrained(tmp_path)
+    assert_same_weights(model, load_sparse(tmp_path))
+
+
+def test_dense_training_is_saved_dense(tmp_path):
+    trainer = tiny_trainer(tmp_path, [CHTsCallback(CHTsConfig(method="dense"))], steps=2)
+    trainer.train()
+    trainer.save_model()
+    assert not _is_sparse(tmp_path)
