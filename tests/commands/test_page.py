@@ -34,7 +34,7 @@ def make_dense(folder: Path) -> None:
 
 
 def rendered(page: str) -> str:
-    """The page with the output below each command; what reads or writes files by < > is only parsed.
+    """The page with the output below each command; one that reads a file by < is only parsed.
 
     The commands run one after the other in a folder with ``output/dense``.
     """
