@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 from safetensors import SafetensorError
 
-from chts_hf import SparseFileError, __version__
+from chts_hf import MaskFileError, SparseFileError, __version__
 from chts_hf.commands import COMMANDS
 from chts_hf.commands.base import CommandError
 
+#: What users can act on by reading its message.
+_EXPECTED = (CommandError, MaskFileError, SparseFileError, SafetensorError, OSError, ValueError)
 #: What a shell reports of a program that was stopped so: 128 + the signal's number.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except (CommandError, SparseFileError, SafetensorError, OSError, ValueError) as error:
+    except _EXPECTED as error:
         print(f"chts-hf: error: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
     return code

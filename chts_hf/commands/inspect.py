@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -47,7 +48,7 @@ def by_kind(report: FileReport) -> dict[str, dict[str, Any]]:
         )
         entry["layers"] += 1
         entry["links"] += layer.links
-        entry["weights"] += layer.shape[0] * layer.shape[1]
+        entry["weights"] += math.prod(layer.shape)
         entry["bytes"] += layer.bytes
         entry["dense_bytes"] += layer.dense_bytes
     for entry in kinds.values():
@@ -113,7 +114,7 @@ def as_text(report: FileReport) -> str:
         f"weight files: {', '.join(report.files)}: {sizes.sparse_bytes:,} bytes, dense "
         f"{sizes.dense_bytes:,} ({_percent(sizes.ratio)} of dense)",
         "",
-        *_columns([_TITLES, *layers, *kinds, total]),
+        *_columns([_TITLES], layers, kinds, [total]),
     ]
     if report.config is not None:
         settings = ", ".join(f"{name} {value}" for name, value in report.config.items() if value)
@@ -123,18 +124,22 @@ def as_text(report: FileReport) -> str:
     return "\n".join(lines)
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with their cells below each other, numbers to the right, a rule below the titles."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+def _columns(*groups: Sequence[Sequence[str]]) -> list[str]:
+    """Rows with their cells below each other, numbers to the right, a rule between groups."""
+    rows = [row for group in groups for row in group]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(_TITLES))]
     right = {_TITLES.index(title) for title in ("links", "sparsity", "bytes", "of dense")}
-    lines = [
-        "  ".join(
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
+    lines: list[str] = []
+    for group in groups:
+        if lines:
+            lines.append("-" * (sum(widths) + 2 * (len(widths) - 1)))
+        for row in group:
+            cells = [
+                cell.rjust(width) if place in right else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def _percent(share: float) -> str:

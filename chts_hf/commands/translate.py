@@ -98,7 +98,8 @@ def load_model(folder: str, backend: str) -> PreTrainedModel:
     if backend == "csr":
         return load_sparse(folder, backend="csr", dtype=torch.float32)  # its products' only type
     model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(folder)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    return model
 
 
 def read_lines(stream: Iterable[bytes]) -> Iterator[str]:

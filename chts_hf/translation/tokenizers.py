@@ -18,6 +18,7 @@ from tokenizers import (
     trainers,
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import cached_file
 
 from chts_hf.translation.corpora import column
 
@@ -66,10 +67,16 @@ class TokenizerPair:
             **kwargs: handed to ``AutoTokenizer.from_pretrained``, such as ``revision``.
         """
         source = AutoTokenizer.from_pretrained(str(name_or_path), **kwargs)
-        if (Path(name_or_path) / TARGET_FOLDER).is_dir():
-            target = AutoTokenizer.from_pretrained(str(Path(name_or_path) / TARGET_FOLDER))
-            return cls(source, target)
-        return cls(source, source)
+        settings = cached_file(
+            str(name_or_path),
+            f"{TARGET_FOLDER}/tokenizer_config.json",
+            _raise_exceptions_for_missing_entries=False,
+            **kwargs,
+        )
+        if settings is None:  # there is none, which is not the same as a Hub that does not answer
+            return cls(source, source)
+        kwargs["subfolder"] = TARGET_FOLDER
+        return cls(source, AutoTokenizer.from_pretrained(str(name_or_path), **kwargs))
 
     def encode(
         self,

@@ -15,43 +15,48 @@ from chts_hf import CHTsCallback, CHTsConfig
 from chts_hf.translation.inference import translate
 from chts_hf.translation.tokenizers import TokenizerPair, train_tokenizer
 from tests.builders import tiny_marian, tiny_trainer
+from tests.hub.pages import page_code
 from tests.hub.stand_in import HubStandIn
 
 REPO = "me/model"
 SENTENCES = ["the dog sees the house", "a cat sleeps"]
-PULL = f"""
+#: What the pulling process does after the lines that the page shows.
+REST = f"""
 import json, sys
 import torch
-from chts_hf import load_sparse
-from chts_hf.translation.inference import translate
-from chts_hf.translation.tokenizers import TokenizerPair
 from transformers import AutoModelForSeq2SeqLM
 
-tokenizers = TokenizerPair.load("{REPO}")
-models = load_sparse("{REPO}"), AutoModelForSeq2SeqLM.from_pretrained("{REPO}")
-torch.save([model.state_dict() for model in models], sys.argv[1])
+auto = AutoModelForSeq2SeqLM.from_pretrained("{REPO}")
+torch.save([model.state_dict(), auto.state_dict()], sys.argv[1])
 sentences = json.loads(sys.argv[2])
-print(json.dumps([translate(m, tokenizers, sentences, max_length=12) for m in models]))
+translations = [translate(m, tokenizers, sentences, max_length=12) for m in (model, auto)]
+print(json.dumps([translations, tokenizers.target.get_vocab()]))
 """
 
 
 @pytest.mark.distributed
 def test_a_pushed_model_is_pulled_by_a_fresh_process(hub: HubStandIn, tmp_path: Path):
-    tokenizer = train_tokenizer(SENTENCES, 300)
-    model = tiny_marian(vocab_size=len(tokenizer))
+    pair = TokenizerPair(train_tokenizer(SENTENCES, 300), train_tokenizer(["ein hund"] * 9, 262))
+    model = tiny_marian(vocab_size=len(pair.source))
     callback = CHTsCallback(CHTsConfig(sparsity=0.9, update_interval=1, t_end=1.0))
     trainer = tiny_trainer(
         tmp_path / "out", [callback], model, steps=2, hub_model_id=REPO, hub_token="hf_token"
     )
-    trainer.processing_class = tokenizer
     trainer.train()
+    pair.save(tmp_path / "out")  # what lies in the output folder is pushed too
     trainer.push_to_hub()
 
     online = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
     home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
     pulled = tmp_path / "pulled.pt"
     process = subprocess.run(
-        [sys.executable, "-c", PULL, str(pulled), json.dumps(SENTENCES)],
+        [
+            sys.executable,
+            "-c",
+            page_code("hub.md", "pull") + REST,
+            str(pulled),
+            json.dumps(SENTENCES),
+        ],
         env=online | home | {"HF_HUB_DISABLE_XET": "1"},
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -61,6 +66,8 @@ def test_a_pushed_model_is_pulled_by_a_fresh_process(hub: HubStandIn, tmp_path: 
     for state in torch.load(pulled):
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, state[name]), name
-    here = translate(model, TokenizerPair(tokenizer, tokenizer), SENTENCES, max_length=12)
+    here = translate(model, pair, SENTENCES, max_length=12)
     assert any(here), "an untrained model says nothing that could be compared"
-    assert json.loads(process.stdout.splitlines()[-1]) == [here, here]
+    translations, vocabulary = json.loads(process.stdout.splitlines()[-1])
+    assert translations == [here, here]
+    assert vocabulary == pair.target.get_vocab() != pair.source.get_vocab()

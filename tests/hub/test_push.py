@@ -17,6 +17,7 @@ from transformers.utils.hub import hf_api
 from chts_hf import CHTsCallback, CHTsConfig, load_sparse
 from chts_hf.checkpoint.mask_file import load_masks
 from tests.builders import tiny_trainer
+from tests.hub.pages import page_code
 from tests.hub.stand_in import Files, HubStandIn
 
 CONFIG = CHTsConfig(sparsity=0.8, update_interval=1, t_end=1.0)
@@ -62,14 +63,13 @@ def assert_holds(files: Files, model: Any, folder: Path) -> None:
 
 def test_a_push_holds_the_sparse_file_and_our_card(hub: HubStandIn, tmp_path):
     trainer = trainer_with(tmp_path)
-    trainer.train()
-    trainer.push_to_hub(language=["en", "de"], license="mit", tags=["mine"])
+    exec(page_code("hub.md", "push"), {"trainer": trainer})
     files = hub.files(REPO)
     assert files is not None
     assert_holds(files, trainer.model, tmp_path / "pulled")
     assert set(weight_files(files)) <= hub.large
     card = ModelCard(files["README.md"].decode())
-    assert {"chts", "sparse", "mine", "generated_from_trainer"} <= set(card.data.tags)
+    assert {"chts", "sparse", "generated_from_trainer"} <= set(card.data.tags)
     assert (card.data.license, card.data.language) == ("mit", ["en", "de"])
     (callback,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, CHTsCallback))
     assert callback.sparsifier is not None
@@ -77,6 +77,8 @@ def test_a_push_holds_the_sparse_file_and_our_card(hub: HubStandIn, tmp_path):
     assert "## Training procedure" in card.text
     assert f'load_sparse("{REPO}")' in card.text
     assert f"{callback.sparsifier.stats()['links']:,}" in card.text
+    size = len(files[weight_files(files)[0]])
+    assert f"| all, with the file's header | {size:,} |" in card.text
 
 
 def test_the_card_survives_the_trainers_own(tmp_path):
