@@ -44,13 +44,11 @@ from chts_hf.runs.recipe import (
 )
 from chts_hf.runs.resume import find_checkpoint
 from chts_hf.vision import MLPConfig, MLPForImageClassification, images
-from chts_hf.vision.arguments import Arguments, DataArguments, ModelArguments, read_arguments
+from chts_hf.vision.arguments import Arguments, ModelArguments, read_arguments
 from chts_hf.vision.images import Images
+from chts_hf.vision.splits import load_splits
 
 logger = logging.getLogger("image_classification")
-
-#: Of the random split into training and validation images: the same whatever a run's seed.
-_SPLIT_SEED = 0
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -105,28 +103,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         score = ("eval_accuracy", "Accuracy in %")
         finish(trainer, snapshot, results, score=score, loss_unit=results["loss_unit"])
     return results
-
-
-def load_splits(data: DataArguments) -> dict[str, Images]:
-    """Get the images from where the arguments say they are, and hold some out for validation."""
-    if data.dataset_name == images.DIGITS:
-        splits = images.load_digits()
-    elif data.dataset_name is not None:
-        splits = images.load_hub(data.dataset_name, data.dataset_config_name)
-    else:
-        splits = images.load_files(
-            {"train": data.train_images, "test": data.test_images},
-            {"train": data.train_labels, "test": data.test_labels},
-            Path(data.data_dir or "."),
-        )
-    if "train" in splits and "validation" not in splits:
-        splits["train"], splits["validation"] = images.hold_out(
-            splits["train"], data.validation_samples, _SPLIT_SEED
-        )
-    for name, limit in (("train", data.max_train_samples), ("test", data.max_predict_samples)):
-        if limit is not None and name in splits:
-            splits[name] = splits[name].select(slice(limit))
-    return splits
 
 
 def load_model(options: ModelArguments, splits: dict[str, Images]) -> PreTrainedModel:
