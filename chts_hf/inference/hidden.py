@@ -87,8 +87,9 @@ def last_hidden_layer(model: nn.Module, targets: Sequence[Target]) -> list[Hidde
     classifier = getattr(model, "classifier", None)
     if last is None or not isinstance(classifier, nn.Linear):
         return []
-    name = "classifier.weight"
-    down = Target(name, name, classifier.weight, kind="mlp.classifier", block="")
+    name, weight = "classifier.weight", classifier.weight
+    assert isinstance(weight, nn.Parameter)  # as of every linear layer
+    down = Target(name, name, weight, kind="mlp.classifier", block="")
     return [HiddenLayer("classifier", last, down, activation=_activation(model, last))]
 
 
