@@ -12,7 +12,8 @@
 Arguments are the Trainer's and those of the model and the data, in YAML files and on the command
 line, later ones winning; `--help` lists them. Sparse training is set by the YAML section `chts:`
 and by `--chts.NAME VALUE`; a layer with `init: csti` gets the correlations of the training images.
-In the output folder it leaves the model, `all_results.json` and `topology.png`.
+In the output folder it leaves the model, `all_results.json` and `topology.png`. A run that was
+interrupted goes on by the same command.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from chts_hf.runs.recipe import (
     keep,
     setup_logging,
 )
-from chts_hf.runs.resume import find_checkpoint
+from chts_hf.runs.resume import STOPPED, StopOnSignal, find_checkpoint
 from chts_hf.vision import MLPConfig, MLPForImageClassification, images
 from chts_hf.vision.arguments import Arguments, ModelArguments, read_arguments
 from chts_hf.vision.images import Images
@@ -69,19 +70,21 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     splits = load_splits(arguments.data)
     model = load_model(arguments.model, splits)
     sparse = CHTsCallback(arguments.chts, correlation=correlation(arguments.chts, splits))
-    snapshot = MaskSnapshot(sparse)
+    snapshot, stop = MaskSnapshot(sparse), StopOnSignal()
     trainer = Trainer(
         model=model,
         args=training,
         train_dataset=splits.get("train"),
         eval_dataset=splits.get("validation"),
         compute_metrics=accuracy,
-        callbacks=[sparse, snapshot],
+        callbacks=[sparse, snapshot, stop],
     )
 
     results = describe(arguments, splits)
     if training.do_train:
         outcome = trainer.train(resume_from_checkpoint=checkpoint)
+        if stop.stopped:
+            sys.exit(STOPPED)  # the same command goes on from the checkpoint
         trainer.save_model()
         trainer.save_state()
         keep(trainer, "train", outcome.metrics, results)

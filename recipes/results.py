@@ -4,8 +4,10 @@
     python recipes/results.py                         # docs/results/ -> docs/results.md, README.md
 
 The folder holds `all_results.json` files of `recipes/translation.py` and
-`recipes/image_classification.py` under any names. Runs of one setting are one table; runs that
-differ only in their seed are one row. Pages that have a mark for a table get it too.
+`recipes/image_classification.py` under any names, and the records of `recipes/compare.py` in
+folders named after their settings. Runs of one setting are one table; runs that differ only in their
+seed are one row. A comparison has its tests, pictures and a list of missing runs too. Pages that
+have a mark for a table get it.
 """
 
 from __future__ import annotations
@@ -15,9 +17,13 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+from chts_hf.compare.page import write_comparison
+from chts_hf.compare.spec import read_comparison
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NEEDED = ("setting", "dataset", "method", "target_sparsity", "seed", "steps", "commit", "machine")
@@ -70,7 +76,8 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     """One setting's table: a row for each method and sparsity, by falling sparsity and loss."""
     rows: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for run in runs:
-        rows.setdefault((run["method"], run["target_sparsity"]), []).append(run)
+        name = run.get("label", run["method"])  # a comparison may have variants of a method
+        rows.setdefault((name, run["target_sparsity"]), []).append(run)
     scores = [columns for key, columns in SCORES.items() if key in runs[0]]
     measured = (*scores[0], *MEASURED)
     titles = ["method", "sparsity asked", *(title for title, _, _ in measured), "seeds", "commit"]
@@ -127,6 +134,9 @@ def write_page(folder: Path) -> str:
     parts = [HEAD]
     for setting, runs in by_setting(load_runs(folder)).items():
         first = runs[0]
+        if "config" in first:
+            parts.append(comparison_part(folder, setting, first["config"]))
+            continue
         steps = ", ".join(str(n) for n in sorted({run["steps"] for run in runs}))
         machines = ", ".join(sorted({run["machine"] for run in runs}))
         what = f"[configs/{setting}.yaml](../configs/{setting}.yaml): "
@@ -143,6 +153,15 @@ def write_page(folder: Path) -> str:
             )
         parts.append(f"## {setting}\n\n{what}\n\n{table(runs)}\n")
     return "\n".join(parts)
+
+
+def comparison_part(folder: Path, setting: str, config: str) -> str:
+    """The section of a comparison, whose pictures and numbers go beside its records."""
+    place = folder / setting
+    comparison = read_comparison(REPOSITORY / config)
+    return write_comparison(
+        replace(comparison, source=config), place, place, f"{folder.name}/{setting}/"
+    )[1]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

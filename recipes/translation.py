@@ -33,6 +33,7 @@ from transformers import (
 )
 
 from chts_hf import CHTsCallback, find_targets
+from chts_hf.compare.significance import encode_statistics, sentence_statistics
 from chts_hf.runs import report
 from chts_hf.runs.recipe import (
     MaskSnapshot,
@@ -42,7 +43,7 @@ from chts_hf.runs.recipe import (
     output_folder,
     setup_logging,
 )
-from chts_hf.runs.resume import find_checkpoint
+from chts_hf.runs.resume import STOPPED, StopOnSignal, find_checkpoint
 from chts_hf.translation import (
     ModelSize,
     SacreBleu,
@@ -53,6 +54,7 @@ from chts_hf.translation import (
     train_tokenizers,
 )
 from chts_hf.translation.arguments import EMBEDDED, Arguments, DataTrainingArguments, read_arguments
+from chts_hf.translation.batch_log import BatchLog, batches_digest
 
 logger = logging.getLogger("translation")
 
@@ -83,7 +85,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     training.generation_max_length = training.generation_max_length or longest_output(data)
     metric = SacreBleu()
     sparse = CHTsCallback(arguments.chts)
-    snapshot = MaskSnapshot(sparse)
+    snapshot, stop = MaskSnapshot(sparse), StopOnSignal()
+    batches = BatchLog(output_folder(training) / "batches.txt")
+    if checkpoint is None:
+        batches.clear()
     trainer = TranslationTrainer(
         model=model,
         args=training,
@@ -96,16 +101,20 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         compute_metrics=scorer(metric, tokenizers, splits.get("validation"), data.target_lang)
         if training.predict_with_generate
         else None,
-        callbacks=[sparse, snapshot],
+        callbacks=[sparse, snapshot, stop],
+        batch_log=batches,
     )
 
-    results: dict[str, Any] = describe(arguments)
+    results = describe(arguments) | {"initial_weights": report.weights_digest(model)}
     if training.do_train:
         outcome = trainer.train(resume_from_checkpoint=checkpoint)
+        if stop.stopped:
+            sys.exit(STOPPED)  # the same command goes on from the checkpoint
         trainer.save_model()
         trainer.save_state()
         keep(trainer, "train", outcome.metrics, results)
         results["steps"] = trainer.state.global_step
+        results["batches"] = batches_digest(batches.path, trainer.state.global_step)
         if checkpoint is not None:
             results["resumed_from_step"] = snapshot.step
         assert sparse.sparsifier is not None
@@ -251,6 +260,9 @@ def translate_test(
         metrics |= {"predict_bleu": scores["bleu"], "predict_chrf": scores["chrf"]}
         for name in ("bleu_signature", "chrf_signature"):
             results[name] = scores[name]
+        results["bleu_statistics"] = encode_statistics(
+            sentence_statistics(translations, references)
+        )
         results["num_beams"] = search["num_beams"]
         path = output_folder(trainer.args) / "generated_predictions.txt"
         path.write_text("\n".join(translations) + "\n", encoding="utf-8")

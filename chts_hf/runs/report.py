@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +23,15 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
         "total_parameters": sum(parameter.numel() for parameter in parameters),
         "nonzero_parameters": sum(int(torch.count_nonzero(p)) for p in parameters),
     }
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Sum a model's parameters up in 16 hexadecimal digits; equal weights give equal digits."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        values = parameter.detach().cpu().contiguous().view(torch.uint8)
+        digest.update(name.encode() + values.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def network_results(stats: Mapping[str, Any], targets: Iterable[Target]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
 from chts_hf.lr import noam_schedule
+from chts_hf.translation.batch_log import BatchLog
 from chts_hf.translation.batching import TokenBatchSampler, pair_lengths
 from chts_hf.translation.loss import TokenLoss, sentence_nll
 from chts_hf.translation.tokenizers import TokenizerPair
@@ -95,6 +96,7 @@ class TranslationTrainer(Seq2SeqTrainer):
 
     Args:
         tokenizers: of both sides, saved with the model and with every checkpoint.
+        batch_log: where a number for each step's batch is kept; None: nowhere.
         **kwargs: the arguments of ``Seq2SeqTrainer``.
 
     Raises:
@@ -104,7 +106,13 @@ class TranslationTrainer(Seq2SeqTrainer):
 
     args: TranslationTrainingArguments
 
-    def __init__(self, *, tokenizers: TokenizerPair | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        tokenizers: TokenizerPair | None = None,
+        batch_log: BatchLog | None = None,
+        **kwargs: Any,
+    ) -> None:
         args: TranslationTrainingArguments = kwargs["args"]
         if args.world_size > 1 and not args.average_tokens_across_devices:
             raise ValueError(
@@ -117,7 +125,7 @@ class TranslationTrainer(Seq2SeqTrainer):
         # The loss function counts the tokens; a model told their number would only ignore it.
         kwargs["model"].accepts_loss_kwargs = False
         super().__init__(**kwargs)
-        self.tokenizers = tokenizers
+        self.tokenizers, self.batch_log = tokenizers, batch_log
         self._nll = self._tokens = 0.0
 
     def create_scheduler(
@@ -165,6 +173,28 @@ class TranslationTrainer(Seq2SeqTrainer):
             loader, self.accelerator.device, num_processes=1, process_index=0, put_on_device=True
         )
         return sharded
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Train on a batch as the Trainer does, and note which it was."""
+        if self.batch_log is not None:
+            self.batch_log.add(self.state.global_step + 1, inputs)
+        return super().training_step(model, inputs, *args, **kwargs)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # A run that resumes from the checkpoint of its last step has nothing left to train; the
+        # Trainer looks at that only after a step, and would train one too many.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """Log as the Trainer does, and write down the batches since the last time."""
+        if self.batch_log is not None and self.is_world_process_zero():
+            self.batch_log.flush()
+        super().log(*args, **kwargs)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
@@ -234,6 +264,8 @@ class TranslationTrainer(Seq2SeqTrainer):
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None  # type: ignore[arg-type]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if self.batch_log is not None:  # a run goes on from here, so its steps must be known
+            self.batch_log.flush()
         super()._save(output_dir, state_dict)
         if self.tokenizers is not None:
             self.tokenizers.save(output_dir or str(self.args.output_dir))

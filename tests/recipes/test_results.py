@@ -6,7 +6,10 @@ import json
 
 import pytest
 
+from chts_hf.compare.record import write_record
+from recipes.compare import REPOSITORY, read_comparison
 from recipes.results import fill_tables, load_runs, write_page
+from tests.compare.records import quick, record
 
 
 def _run(folder, name, **changes):
@@ -76,3 +79,20 @@ def test_tables_are_filled_in_between_their_marks(tmp_path):
     assert fill_tables(filled, load_runs(tmp_path)) == filled
     with pytest.raises(ValueError, match="no run of large"):
         fill_tables(page.replace("small", "large"), load_runs(tmp_path))
+
+
+def test_a_comparison_has_its_tests_and_pictures_and_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("chts_hf.compare.page.compare", quick)
+    made = read_comparison(REPOSITORY / "configs" / "compare_demo.yaml")
+    for run in made.select(["dense", "chts", "set"]):
+        told = record(made, run, config="configs/compare_demo.yaml")
+        write_record(tmp_path / "compare_demo", run, told)
+    _run(tmp_path, "a.json")
+    page = write_page(tmp_path)
+    assert page.count("\n## ") == 2
+    assert "**Missing, 7 of 10 runs:** static at 0.9 (seed 0); " in page
+    assert "− best baseline, equal steps" in page
+    assert f"({tmp_path.name}/compare_demo/curves_90.svg)" in page
+    assert (tmp_path / "compare_demo" / "bleu.svg").is_file()
+    # What was written beside the records is no record.
+    assert write_page(tmp_path) == page

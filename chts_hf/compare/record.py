@@ -1,0 +1,121 @@
+"""A finished run's file under docs/results/: what it came to, and what it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from chts_hf.compare.flops import relative_training_flops
+from chts_hf.compare.spec import Comparison, Run, differing
+
+#: Series of a curve: its name in the record → the key of the Trainer's log entries.
+SERIES = {
+    "eval_loss": "eval_loss",
+    "eval_bleu": "eval_bleu",
+    "loss": "loss",
+    "sparsity": "topology/sparsity",
+    "itop_rate": "topology/itop_rate",
+    "anp": "topology/anp",
+}
+
+
+def make_record(
+    comparison: Comparison,
+    run: Run,
+    results: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    commit: str | None = None,
+) -> dict[str, Any]:
+    """Put together what is kept of a run.
+
+    Args:
+        comparison: the comparison.
+        run: which of its runs.
+        results: its ``all_results.json``.
+        history: the Trainer's ``log_history``.
+        commit: the commit of the code, where ``results`` could not tell.
+
+    Raises:
+        ValueError: the results are of another run than this, or nobody knows of which commit.
+    """
+    config = run.config
+    for name, wanted in (
+        ("seed", run.seed),
+        ("target_sparsity", run.sparsity),
+        ("chts", config.to_dict()),
+        ("steps", comparison.steps),
+    ):
+        if results.get(name) != wanted:
+            raise ValueError(f"{run.name}: {name} is {results.get(name)!r}, not {wanted!r}")
+    if not (results.get("commit") or commit):
+        raise ValueError(f"{run.name}: there is no git here; name the commit with --commit")
+    trained = results["steps"] - results.get("resumed_from_step", 0)
+    return {
+        **results,
+        "commit": results.get("commit") or commit,
+        "setting": comparison.setting,
+        "config": comparison.source,
+        "label": run.label,
+        "relative_training_flops": relative_training_flops(config, comparison.steps),
+        # Evaluations in training are in it, as they are in train_runtime.
+        "milliseconds_per_step": 1000 * results["train_runtime"] / trained if trained else None,
+        "recipe": comparison.identity(run),
+        "curves": curves(history),
+    }
+
+
+def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
+    """Take the series of the Trainer's log: name → ``[[step, value], …]``, rounded to 5 digits.
+
+    A step evaluated twice, in training and with more beams after it, keeps its first value, which
+    is the one that compares with those before it.
+    """
+    found: dict[str, dict[int, float]] = {name: {} for name in SERIES}
+    for entry in history:
+        for name, key in SERIES.items():
+            if key in entry and "step" in entry:
+                found[name].setdefault(entry["step"], float(f"{entry[key]:.5g}"))
+    return {name: [[step, value] for step, value in series.items()]
+            for name, series in found.items() if series}  # fmt: skip
+
+
+def record_path(folder: Path, run: Run) -> Path:
+    """The file of a run's record."""
+    return folder / f"{run.name}.json"
+
+
+def read_record(folder: Path, comparison: Comparison, run: Run) -> dict[str, Any] | None:
+    """Read a finished run's record; None if the run is not finished.
+
+    Raises:
+        ValueError: the record is of other arguments than the comparison now has, so that a table
+            of both would compare unlike things.
+    """
+    path = record_path(folder, run)
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    # Through JSON, as the record went: tuples are lists then.
+    now = json.loads(json.dumps(comparison.identity(run)))
+    changed = differing(record.get("recipe", {}), now)
+    if changed:
+        raise ValueError(
+            f"{path} was made with another recipe ({'; '.join(changed)}): give the options it was "
+            "made with, choose another --results_dir, or delete it to run it anew"
+        )
+    return record
+
+
+def write_record(folder: Path, run: Run, record: Mapping[str, Any]) -> None:
+    """Write a run's record, whole or not at all; long lists keep to one line."""
+    path = record_path(folder, run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}"
+        for name, value in record.items()
+    ]
+    part = path.with_suffix(".part")
+    part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,78 @@
+"""From records in a folder to numbers, tables and pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chts_hf.compare import page
+from chts_hf.compare.figures import mean_curve
+from chts_hf.compare.record import curves, read_record, write_record
+from chts_hf.compare.significance import Paired
+from chts_hf.compare.spec import read_comparison
+from tests.compare.records import comparison, quick, records
+
+
+def test_a_page_with_its_numbers_and_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = comparison(tmp_path)
+    for run, one in records(made, "set_s90_seed1").items():
+        write_record(tmp_path / "records", run, one)
+    asked: list[int] = []
+
+    def count(system: np.ndarray, other: np.ndarray) -> Paired:
+        asked.append(1)
+        return quick(system, other)
+
+    monkeypatch.setattr(page, "compare", count)
+    out = tmp_path / "out"
+    summary, section = page.write_comparison(made, tmp_path / "records", out, "there/")
+    assert "set at 0.9 (seed 1)" in section
+    assert "(there/bleu.svg)" in section
+    assert "(there/curves_90.svg)" in section
+    assert [run.name for run in summary.missing] == ["set_s90_seed1"]
+    for picture in ("bleu.svg", "curves_90.svg"):
+        text = (out / picture).read_text()
+        assert text.startswith("<?xml")
+        assert "#0072b2" in text  # CHTs' line
+    numbers = json.loads((out / "summary.json").read_text())
+    assert numbers["rows"][0]["label"] == "dense"
+    assert numbers["rows"][0]["predict_bleu"] == {"mean": 30.5, "standard_error": 0.5}
+    # Tests are made once; the same numbers give the same files.
+    tests, before = len(asked), (out / "bleu.svg").read_bytes()
+    assert tests > 0
+    page.write_comparison(made, tmp_path / "records", out)
+    assert len(asked) == tests
+    assert (out / "bleu.svg").read_bytes() == before
+
+
+def test_a_record_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    made = comparison(tmp_path)
+    run = made.runs()[1]
+    assert read_record(tmp_path, made, run) is None
+    write_record(tmp_path, run, records(made)[run])
+    assert read_record(tmp_path, made, run) == json.loads(json.dumps(records(made)[run]))
+    other = read_comparison(tmp_path / "compare.yaml", options={"d_model": 32, "data_dir": "x"})
+    with pytest.raises(ValueError, match=r"another recipe \(d_model was 16 and is 32\)"):
+        read_record(tmp_path, other, run)
+
+
+def test_curves() -> None:
+    log = [
+        {"step": 5, "loss": 3.0, "topology/anp": 0.123456789},
+        {"step": 5, "eval_loss": 2.0, "eval_bleu": 1.0},
+        {"step": 5, "eval_loss": 1.9, "eval_bleu": 1.5},  # with more beams, after training
+        {"step": 9, "train_runtime": 1.0},
+    ]
+    assert curves(log) == {
+        "eval_loss": [[5, 2.0]], "eval_bleu": [[5, 1.0]], "loss": [[5, 3.0]], "anp": [[5, 0.12346]],
+    }  # fmt: skip
+    seeds = [{"curves": {"anp": [[1, 0.2], [2, 0.4]]}}, {"curves": {"anp": [[2, 0.6], [3, 1.0]]}}]
+    steps, values = mean_curve(seeds, "anp")
+    assert steps == [2]
+    assert values == pytest.approx([0.5])
+    assert mean_curve(seeds, "loss")[0] == []

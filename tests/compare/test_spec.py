@@ -1,0 +1,81 @@
+"""What a comparison's file says is what is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chts_hf.compare.spec import differing, read_comparison
+from tests.compare.records import comparison
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def test_runs_come_seed_by_seed_and_dense_once(tmp_path: Path) -> None:
+    made = comparison(tmp_path, methods=["dense", "chts"], sparsities=[0.9, 0.955], proposed=[])
+    assert [run.name for run in made.runs()] == [
+        "dense_seed0", "chts_s90_seed0", "chts_s95.5_seed0",
+        "dense_seed1", "chts_s90_seed1", "chts_s95.5_seed1",
+    ]  # fmt: skip
+    assert [run.name for run in made.select(["chts"], [0.9], [1])] == ["chts_s90_seed1"]
+    with pytest.raises(ValueError, match=r"no run of methods \['rigl'\].*there are"):
+        made.select(["rigl"])
+
+
+def test_all_runs_are_told_the_same_but_for_method_and_seed(tmp_path: Path) -> None:
+    variant = {"hard": {"method": "chtss", "removal_choice": "hard"}}
+    made = comparison(tmp_path, methods=["dense", "chts", "chtss", variant])
+    told = [made.arguments(run) for run in made.runs()]
+    for arguments in told:
+        assert (arguments["d_model"], arguments["max_steps"]) == (16, 1000)
+        assert arguments["chts"]["zeta"] == 0.2
+    config = made.select(["hard"], seeds=[1])[0].config
+    assert (config.method, config.removal_choice, config.seed) == ("chtss", "hard", 1)
+    assert made.is_baseline("hard")
+    assert not made.is_baseline("dense")
+    assert not made.is_baseline("chts")
+
+
+def test_later_layers_and_options_win(tmp_path: Path) -> None:
+    comparison(tmp_path)
+    layer = tmp_path / "layer.yaml"
+    layer.write_text("data_dir: here\nchts: {zeta: 0.5, t_end: 0.5}")
+    options: dict[str, Any] = {"chts.zeta": 0.4, "max_steps": 500}
+    made = read_comparison(tmp_path / "compare.yaml", [layer], options)
+    arguments = made.arguments(made.runs()[1])
+    assert made.steps == 500
+    assert (arguments["chts"]["zeta"], arguments["chts"]["t_end"]) == (0.4, 0.5)
+    # Where the data is does not change what comes out.
+    assert arguments["data_dir"] == "here"
+    assert "data_dir" not in made.identity(made.runs()[1])
+    before = comparison(tmp_path).identity(made.runs()[1])
+    changed = differing(before, made.identity(made.runs()[1]))
+    assert changed == ["max_steps was 1000 and is 500"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ["dense", "chtz"], "proposed": []}, "unknown method 'chtz'"),
+        ({"methods": ["dense", "dense"]}, "'dense' is there twice"),
+        ({"methods": ["chts", "chtss"]}, "no method 'dense' among"),
+        ({"proposed": ["mine"]}, "no method 'mine' among"),
+        ({"method": "chts"}, r"unknown \['method'\]"),
+        ({"recipe": "none.yaml"}, "none.yaml' does not exist"),
+    ],
+)
+def test_mistakes(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        comparison(tmp_path, **changes)
+
+
+def test_the_comparisons_of_this_package() -> None:
+    runs = {path.stem: read_comparison(path) for path in CONFIGS.glob("compare_*.yaml")}
+    # 9 methods at 2 sparsities and dense, 3 seeds.
+    assert len(runs["compare_multi30k"].runs()) == 3 * (9 * 2 + 1) == 57
+    assert len(runs["compare_multi30k_small"].runs()) == 30
+    assert len(runs["compare_demo"].runs()) == 10
+    assert len(runs["compare_ablation"].runs()) == 12
+    assert len({one.setting for one in runs.values()}) == len(runs)

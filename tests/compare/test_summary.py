@@ -1,0 +1,103 @@
+"""Means, the choice of the best baseline, and what a table says of what is not there."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from chts_hf.compare.summary import best_baseline, mean_and_error, summarise
+from chts_hf.compare.tables import comparison_section, summary_data
+from tests.compare.records import comparison, quick, record, records
+
+
+def test_mean_and_standard_error_by_hand() -> None:
+    assert mean_and_error([20.0, 21.0, 25.0]) == (22.0, pytest.approx(math.sqrt(7 / 3)))
+    assert mean_and_error([4.0]) == (4.0, None)
+    assert math.isnan(mean_and_error([])[0])
+
+
+def test_the_best_baseline_is_chosen_on_validation(tmp_path: Path) -> None:
+    made = comparison(tmp_path)
+    summary = summarise(made, records(made), quick)
+    rows = {row.label: row for row in summary.rows}
+    assert [row.label for row in summary.rows] == [
+        "dense", "chtss", "granet", "chts", "rigl", "set",
+    ]  # fmt: skip
+    # GraNet has the best loss of all baselines; CHTs costs as much as RigL and SET, and of those
+    # RigL has the better loss, though SET has the better BLEU.
+    assert rows["chts"].tests["steps"].against == "granet"
+    assert rows["chts"].tests["flops"].against == "rigl"
+    assert rows["chtss"].tests["flops"].against == "granet"
+    assert rows["rigl"].tests["flops"].against == "set"
+    assert rows["chts"].tests["reference"].against == "dense"
+    assert rows["dense"].tests == {}
+
+
+def test_while_runs_are_missing_the_best_is_one_with_most_seeds(tmp_path: Path) -> None:
+    made = comparison(tmp_path)
+    summary = summarise(made, records(made, "granet_s90_seed1"), quick)
+    rows = {row.label: row for row in summary.rows}
+    best = best_baseline(made, summary.rows, rows["chts"], "steps")
+    assert best is not None
+    assert best.label == "rigl"
+    # A test takes the seeds that both have.
+    assert rows["granet"].tests["reference"].seeds == (0,)
+    assert rows["chts"].tests["reference"].seeds == (0, 1)
+
+
+def test_a_partial_table_says_what_is_missing(tmp_path: Path) -> None:
+    made = comparison(tmp_path)
+    there = records(made, "set_s90_seed0", "set_s90_seed1", "chts_s90_seed1", "dense_seed1")
+    summary = summarise(made, there, quick)
+    page = comparison_section(summary)
+    missing = "dense (seed 1); chts at 0.9 (seed 1); set at 0.9 (seeds 0, 1)"
+    assert f"**Missing, 4 of 12 runs:** {missing}." in page
+    assert "| chts | 0.9 | 28.00 | 48.00 | 1.8000 | 0.100 | 0 |" in page
+    assert "| chtss | 0.9 | 31.50 ± 0.50 |" in page
+    assert "| set |" not in page
+    assert summary_data(summary)["missing"] == [
+        "set_s90_seed0", "dense_seed1", "chts_s90_seed1", "set_s90_seed1",
+    ]  # fmt: skip
+    assert "Missing" not in comparison_section(summarise(made, records(made), quick))
+    nothing = comparison_section(summarise(made, {}, quick))
+    assert "No run of" in nothing
+    assert "Missing, 12 of 12 runs" in nothing
+
+
+def test_tables_show_tests_and_what_was_published(tmp_path: Path) -> None:
+    made = comparison(tmp_path, published="multi30k")
+    there = records(made)
+    for run, one in there.items():
+        if run.label == "chtss":
+            one["sparsity"] = 0.7  # the best checkpoint is from before the end of the decay
+    page = comparison_section(summarise(made, there, quick), ["made_up/bleu.svg"])
+    assert "| chtss | 0.9 | 31.50 ± 0.50 | 51.00 ± 0.00 | 1.6000 ± 0.0000 |" in page
+    assert "| 32.86 ± 0.16 | 0, 1 |" in page
+    assert "cited, not measured here" in page
+    assert "− best baseline, equal FLOPs" in page
+    assert "granet (<0.001, 0.250)" in page
+    assert "| 0.7000 ± 0.0000* |" in page
+    assert "before the density had fallen" in page
+    assert "| 125.0 ± 0.0 | 1,234 | 0123456789 |" in page
+    assert "![Test BLEU by method](made_up/bleu.svg)" in page
+
+
+def test_runs_that_are_no_fair_comparison_are_named(tmp_path: Path) -> None:
+    made = comparison(tmp_path)
+    there = records(made)
+    assert summarise(made, there, quick).unlike == []
+    run = made.runs()[2]
+    for changes, message in (
+        ({"batches": "other"}, "runs of seed 0 trained on different batches: dense_seed0, "),
+        ({"initial_weights": "other"}, "runs of seed 0 began from different weights"),
+        ({"recipe": {**made.identity(run), "d_model": 9}}, "d_model was 16 and is 9"),
+    ):
+        summary = summarise(made, {**there, run: record(made, run, **changes)}, quick)
+        assert len(summary.unlike) == 1
+        assert message in summary.unlike[0]
+        assert f"**Not comparable:** {summary.unlike[0]}." in comparison_section(summary)
+    # A run that went on in another folder does not know all of its batches.
+    unknown = {**there, run: record(made, run, batches=None)}
+    assert summarise(made, unknown, quick).unlike == []

@@ -1,0 +1,124 @@
+"""The comparison recipe from end to end, at a size that says nothing of quality."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from chts_hf.runs.resume import STOPPED
+from recipes import compare
+from tests.recipes.test_translation import CHTS, TINY
+
+SMALL = {
+    **TINY, "dataset_name": "embedded", "embedded_train": 80, "embedded_validation": 6,
+    "embedded_test": 7, "max_steps": 60, "save_strategy": "steps", "save_steps": 30,
+    "save_total_limit": 1, "eval_strategy": "steps", "eval_steps": 30, "logging_steps": 2,
+}  # fmt: skip
+
+
+def write_config(folder: Path, **changes: object) -> list[str]:
+    (folder / "recipe.yaml").write_text(json.dumps({**SMALL, **changes, "chts": CHTS}))
+    path = folder / "comparison.yaml"
+    path.write_text(
+        json.dumps(
+            {"setting": "tiny", "recipe": "recipe.yaml", "methods": ["dense", "chts", "rigl"],
+             "proposed": ["chts"], "sparsities": [0.75], "seeds": [0]}
+        )
+    )  # fmt: skip
+    return [str(path), "--results_dir", str(folder / "results"), "--output_dir",
+            str(folder / "out"), "--jobs", "1", "--methods", "dense", "chts"]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_a_comparison_that_is_stopped_goes_on(tmp_path: Path) -> None:
+    words = write_config(tmp_path)
+    command = [sys.executable, compare.__file__, *words]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    dense, chts = tmp_path / "out" / "dense_seed0", tmp_path / "out" / "chts_s75_seed0"
+    deadline = time.monotonic() + 250
+    while compare.steps_done(chts / "batches.txt") < 5 and time.monotonic() < deadline:
+        assert started.poll() is None, started.communicate()[0]
+        time.sleep(0.05)
+    started.send_signal(signal.SIGTERM)
+    said = started.communicate(timeout=100)[0].decode()
+    assert started.returncode == STOPPED, said
+    assert "stopped by SIGTERM; 1 of 2 runs are finished" in said
+    results = tmp_path / "results"
+    assert [path.name for path in results.iterdir()] == ["dense_seed0.json"]
+    assert not list(dense.glob("checkpoint-*"))
+    assert len(list(chts.glob("checkpoint-*"))) == 1
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 runs are finished, 1 of them in these" in done.stdout
+    assert "Missing, 1 of 3 runs:** rigl at 0.75 (seed 0)" in done.stdout
+    records = {path.stem: json.loads(path.read_text()) for path in results.iterdir()}
+    first, second = records["dense_seed0"], records["chts_s75_seed0"]
+    assert 5 <= second["resumed_from_step"] < 60
+    for name in ("batches", "initial_weights"):
+        assert first[name] == second[name] is not None
+    assert second["sparsity"] == pytest.approx(0.75)
+    assert [step for step, _ in second["curves"]["eval_loss"]] == [30, 60]
+    assert len(second["curves"]["anp"]) >= 30
+    assert second["relative_training_flops"] == 0.25
+    assert (tmp_path / "out" / "curves_75.svg").is_file()
+    assert not list(chts.glob("*.safetensors"))
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_a_run_that_fails_is_reported_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = write_config(tmp_path, val_max_target_length=600)  # more than the model's positions
+    assert compare.main([*words[:-2], "dense"]) == 1
+    shown = capsys.readouterr()
+    assert "dense_seed0 failed: exit code 1" in shown.err
+    assert "the model has 512 positions" in shown.err
+    assert "0 of 1 runs are finished" in shown.out
+
+
+def test_what_is_there_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = write_config(tmp_path)
+    assert compare.main([*words, "--list"]) == 0
+    assert capsys.readouterr().out.split("\n")[:2] == [
+        "dense_seed0                     to do",
+        "chts_s75_seed0                  to do",
+    ]
+
+
+def test_options_are_passed_on_to_every_run(tmp_path: Path) -> None:
+    words = write_config(tmp_path)
+    options, made = compare.read_command_line(
+        [*words, "--max_steps", "9", "--chts.zeta=0.1", "--dataset_name", "", "--fp16", "true"]
+    )
+    assert options.jobs == 1
+    arguments = made.arguments(made.runs()[1])
+    assert (arguments["max_steps"], arguments["fp16"]) == (9, True)
+    assert arguments["dataset_name"] == ""
+    assert arguments["chts"]["zeta"] == 0.1
+    assert made.source == "comparison.yaml"
+    for wrong, message in (
+        (["--max_steps"], "cannot read '--max_steps'"),
+        (["--jobs", "0"], "--jobs is 0"),
+        (["--time_limit", "0.5"], "leaves no time beside the 60 seconds"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare.read_command_line([*words, *wrong])
+
+
+def test_the_step_is_read_from_the_log_of_batches(tmp_path: Path) -> None:
+    path = tmp_path / "batches.txt"
+    assert compare.steps_done(path) == 0
+    path.write_text("1 00ff\n2 00fe\n30 0")
+    assert compare.steps_done(path) == 2
+    assert os.path.exists(path)
