@@ -23,7 +23,7 @@ DEMO_OUT := output/demo
 # Tests run side by side, so each process keeps to one thread.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --durations 10
 
-.PHONY: help env demo test test-all quality style bench compare finetune results pins clean distclean
+.PHONY: help env demo digits test test-all quality style bench compare finetune results pins clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ demo: env ## train a small sparse translator, score it and translate with it (ou
 	rm -rf $(DEMO_OUT)
 	$(RUN) recipes/translation.py configs/demo.yaml --output_dir $(DEMO_OUT)
 	$(RUN) recipes/translate.py $(DEMO_OUT) --unseen 3
+
+digits: env ## train a sparse MLP on small images and cut its dead neurons out (output/digits)
+	rm -rf output/digits
+	$(RUN) recipes/image_classification.py configs/digits_mlp_chts_99.yaml --output_dir output/digits
+	$(RUN) recipes/compact_mlp.py output/digits configs/digits_mlp_chts_99.yaml
 
 test: env ## run the tests, all but the slow ones
 	$(PYTEST) -m "not slow"
@@ -68,7 +73,7 @@ pins: env ## resolve every dependency anew and write constraints.txt
 	$(RUN) scripts/pins.py --torch-spec "$(TORCH_SPEC)"
 
 clean: ## remove caches and what the demo wrote
-	rm -rf output/demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf output/demo output/digits build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 
 distclean: clean ## remove the environment too

@@ -12,7 +12,8 @@
 Arguments are the Trainer's and those of the model and the data, in YAML files and on the command
 line, later ones winning; `--help` lists them. Sparse training is set by the YAML section `chts:`
 and by `--chts.NAME VALUE`; a layer with `init: csti` gets the correlations of the training images.
-In the output folder it leaves the model, `all_results.json` and `topology.png`.
+In the output folder it leaves the model, `all_results.json` and `topology.png`. A run that was
+interrupted goes on by the same command.
 """
 
 from __future__ import annotations
@@ -42,15 +43,13 @@ from chts_hf.runs.recipe import (
     keep,
     setup_logging,
 )
-from chts_hf.runs.resume import find_checkpoint
+from chts_hf.runs.resume import STOPPED, StopOnSignal, find_checkpoint
 from chts_hf.vision import MLPConfig, MLPForImageClassification, images
-from chts_hf.vision.arguments import Arguments, DataArguments, ModelArguments, read_arguments
+from chts_hf.vision.arguments import Arguments, ModelArguments, read_arguments
 from chts_hf.vision.images import Images
+from chts_hf.vision.splits import load_splits
 
 logger = logging.getLogger("image_classification")
-
-#: Of the random split into training and validation images: the same whatever a run's seed.
-_SPLIT_SEED = 0
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -71,19 +70,21 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     splits = load_splits(arguments.data)
     model = load_model(arguments.model, splits)
     sparse = CHTsCallback(arguments.chts, correlation=correlation(arguments.chts, splits))
-    snapshot = MaskSnapshot(sparse)
+    snapshot, stop = MaskSnapshot(sparse), StopOnSignal()
     trainer = Trainer(
         model=model,
         args=training,
         train_dataset=splits.get("train"),
         eval_dataset=splits.get("validation"),
         compute_metrics=accuracy,
-        callbacks=[sparse, snapshot],
+        callbacks=[sparse, snapshot, stop],
     )
 
     results = describe(arguments, splits)
     if training.do_train:
         outcome = trainer.train(resume_from_checkpoint=checkpoint)
+        if stop.stopped:
+            sys.exit(STOPPED)  # the same command goes on from the checkpoint
         trainer.save_model()
         trainer.save_state()
         keep(trainer, "train", outcome.metrics, results)
@@ -105,28 +106,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         score = ("eval_accuracy", "Accuracy in %")
         finish(trainer, snapshot, results, score=score, loss_unit=results["loss_unit"])
     return results
-
-
-def load_splits(data: DataArguments) -> dict[str, Images]:
-    """Get the images from where the arguments say they are, and hold some out for validation."""
-    if data.dataset_name == images.DIGITS:
-        splits = images.load_digits()
-    elif data.dataset_name is not None:
-        splits = images.load_hub(data.dataset_name, data.dataset_config_name)
-    else:
-        splits = images.load_files(
-            {"train": data.train_images, "test": data.test_images},
-            {"train": data.train_labels, "test": data.test_labels},
-            Path(data.data_dir or "."),
-        )
-    if "train" in splits and "validation" not in splits:
-        splits["train"], splits["validation"] = images.hold_out(
-            splits["train"], data.validation_samples, _SPLIT_SEED
-        )
-    for name, limit in (("train", data.max_train_samples), ("test", data.max_predict_samples)):
-        if limit is not None and name in splits:
-            splits[name] = splits[name].select(slice(limit))
-    return splits
 
 
 def load_model(options: ModelArguments, splits: dict[str, Images]) -> PreTrainedModel:

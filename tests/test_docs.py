@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from chts_hf import METHODS, CHTsConfig, cli, methods
+from chts_hf import METHODS, CHTsConfig, Sparsifier, cli, methods
 from chts_hf.settings import settings_table
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -53,3 +55,25 @@ def test_the_example_of_a_new_method_runs_as_it_is_printed():
         registry.pop("set_history", None)
     with pytest.raises(ValueError, match="set_history"):
         CHTsConfig(method="set_history")
+
+
+def _example(name: str) -> str:
+    page = (DOCS / "images.md").read_text(encoding="utf-8")
+    code = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", page, re.S)
+    assert code is not None
+    return code[1]
+
+
+def test_the_examples_of_the_images_page_run_as_they_are_printed(tmp_path):
+    names: dict[str, Any] = {"folder": tmp_path, "training_pixels": torch.rand(30, 1, 28, 28)}
+    exec(_example("images"), names)
+    assert names["logits"].shape == (5, 10)
+    assert names["layers"] == [(f"hidden.{i}.weight", "mlp.hidden") for i in range(3)]
+    exec(_example("csti"), names)
+    callback = names["callback"]
+    sparsifier = Sparsifier(
+        names["model"], None, callback.config, 200, correlation=callback.correlation
+    )
+    mask = sparsifier.masks["hidden.0.weight"]
+    assert int(mask.sum()) == round(0.01 * mask.numel())
+    assert bool(mask.diagonal().all())  # each neuron begins with the pixel it stands for

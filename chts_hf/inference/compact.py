@@ -11,7 +11,13 @@ from torch import nn
 
 from chts_hf.config import CHTsConfig
 from chts_hf.inference.heads import FAMILY, compact_heads
-from chts_hf.inference.hidden import HiddenLayer, cut, hidden_layers, silence
+from chts_hf.inference.hidden import (
+    HiddenLayer,
+    cut,
+    hidden_layers,
+    last_hidden_layer,
+    silence,
+)
 from chts_hf.inference.layers import all_targets
 from chts_hf.inference.sizes import Express, sizes_of
 from chts_hf.targets import find_pairs
@@ -106,7 +112,8 @@ def compact(model: Model, config: CHTsConfig | None = None) -> tuple[Model, Comp
     express = sizes_of(settings.model_type)
     targets = all_targets(model, config)
     before = _count(model)
-    widths = compact_hidden(model, hidden_layers(model, find_pairs(targets)), express)
+    layers = hidden_layers(model, find_pairs(targets)) + last_hidden_layer(model, targets)
+    widths = compact_hidden(model, layers, express)
     heads = head_size = None
     if settings.model_type in FAMILY:
         old = (settings.num_heads, settings.d_kv)

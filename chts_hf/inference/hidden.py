@@ -13,7 +13,7 @@ is and its factor is zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +71,26 @@ def hidden_layers(model: nn.Module, pairs: Iterable[Pair]) -> list[HiddenLayer]:
             name = down.parameter_name.removesuffix(".weight")
             layers.append(HiddenLayer(name, up, down, gate, _activation(model, up)))
     return layers
+
+
+def last_hidden_layer(model: nn.Module, targets: Sequence[Target]) -> list[HiddenLayer]:
+    """The neurons of an MLP's last hidden layer, which a dense ``classifier`` reads.
+
+    Args:
+        model: that the targets are of.
+        targets: as :func:`chts_hf.find_targets` gives them.
+
+    Returns:
+        That one layer; none if the model is no such MLP.
+    """
+    last = next((t for t in reversed(targets) if t.role == "hidden"), None)
+    classifier = getattr(model, "classifier", None)
+    if last is None or not isinstance(classifier, nn.Linear):
+        return []
+    name, weight = "classifier.weight", classifier.weight
+    assert isinstance(weight, nn.Parameter)  # as of every linear layer
+    down = Target(name, name, weight, kind="mlp.classifier", block="")
+    return [HiddenLayer("classifier", last, down, activation=_activation(model, last))]
 
 
 def _activation(model: nn.Module, up: Target) -> Activation | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from transformers import (
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import ImageClassifierOutput
+
+from chts_hf.inference.sizes import register_sizes
 
 
 class MLPConfig(PretrainedConfig):
@@ -132,8 +134,27 @@ class MLPForImageClassification(PreTrainedModel):
         return output if return_dict else output.to_tuple()
 
 
+def express_hidden_sizes(config: MLPConfig, needed: Mapping[str, int]) -> dict[str, int]:
+    """Set the widths of the hidden layers, each for itself; see :mod:`chts_hf.inference.sizes`.
+
+    Args:
+        config: changed in place.
+        needed: the layer that reads the neurons ("hidden.1", …, "classifier") → how many.
+
+    Returns:
+        The same; at least one neuron each.
+    """
+    widths = {name: max(1, count) for name, count in needed.items()}
+    for name, width in widths.items():
+        reader = name.rpartition(".")[2]
+        place = int(reader) - 1 if reader.isdigit() else len(config.hidden_sizes) - 1
+        config.hidden_sizes[place] = width
+    return widths
+
+
 def register() -> None:
-    """Have transformers' Auto classes know the model; called on import."""
+    """Have transformers' Auto classes, and ``compact``, know the model; called on import."""
+    register_sizes(MLPConfig.model_type, express_hidden_sizes)
     AutoConfig.register(MLPConfig.model_type, MLPConfig, exist_ok=True)
     AutoModelForImageClassification.register(MLPConfig, MLPForImageClassification, exist_ok=True)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chts_hf.translation.resume import STOPPED
+from chts_hf.runs.resume import STOPPED
 from recipes import compare
 from tests.recipes.test_translation import CHTS, TINY
 

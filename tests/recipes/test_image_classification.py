@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification
 
 from chts_hf.vision.arguments import read_arguments
-from recipes import image_classification
+from recipes import compact_mlp, image_classification
 
 TINY = {
     "dataset_name": "digits", "max_train_samples": 96, "max_predict_samples": 50,
@@ -80,6 +80,20 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, method: str
     whole = weights(tmp_path / "whole/out")
     for name, weight in weights(tmp_path / "parts/out").items():
         assert torch.equal(weight, whole[name]), name
+
+
+def test_a_compact_model_is_smaller_and_as_good(tmp_path: Path) -> None:
+    trained = image_classification.main([config(tmp_path, {"sparsity": 0.97})])
+    results = compact_mlp.main([str(tmp_path / "out"), config(tmp_path)])
+    assert json.loads((tmp_path / "out/compact/compact.json").read_text()) == results
+    before, after = results["models"]["trained"], results["models"]["compact"]
+    assert before["accuracy"] == after["accuracy"] == pytest.approx(trained["predict_accuracy"])
+    assert after["largest_difference_of_logits"] < 1e-5
+    assert after["parameters"] < before["parameters"]
+    assert after["file_bytes"] < before["file_bytes"]
+    small = AutoModelForImageClassification.from_pretrained(tmp_path / "out/compact")
+    assert small.config.hidden_sizes == results["compact_hidden_sizes"]
+    assert "| compact | " in compact_mlp.table(results)
 
 
 def test_a_dense_run_is_counted_over_the_same_layers(tmp_path: Path) -> None:

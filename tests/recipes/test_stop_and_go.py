@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from chts_hf.translation.resume import STOPPED
+from chts_hf.runs.resume import STOPPED
 from recipes import translation
 from tests.recipes.test_translation import config, write_parallel
 

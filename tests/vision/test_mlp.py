@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageClassification
 
 from chts_hf import CHTsConfig, Sparsifier, find_targets
+from chts_hf.inference import compact
 from chts_hf.targets import find_pairs
 from chts_hf.update import LayerInput, _percolate
 from chts_hf.vision import MLPConfig, MLPForImageClassification
@@ -161,3 +162,38 @@ def test_correlations_are_given_at_run_time_and_never_written(tmp_path: Path) ->
 def test_a_tensor_has_no_place_in_a_configuration() -> None:
     with pytest.raises(ValueError, match="init_options must hold numbers.*Tensor.*correlation"):
         CHTsConfig(init="csti", init_options={"correlation": torch.eye(3)})
+
+
+def test_compact_cuts_dead_neurons_of_every_hidden_layer(tmp_path: Path) -> None:
+    model = mlp(20, 18, 16)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for layer in model.hidden:
+            layer.weight *= torch.rand_like(layer.weight) < 0.06
+            layer.bias.uniform_(-0.5, 0.5)
+    pixels = torch.rand(9, 2, 4, 3)
+    expected = model(pixels).logits
+    model, report = compact(model)
+    torch.testing.assert_close(model(pixels).logits, expected, atol=1e-6, rtol=1e-5)
+    assert list(report.widths) == ["hidden.1", "hidden.2", "classifier"]
+    widths = list(report.widths.values())
+    assert [width.before for width in widths] == [20, 18, 16]
+    assert model.config.hidden_sizes == [width.after for width in widths]
+    assert all(0 < width.after < width.before for width in widths)
+    for layer in model.hidden:  # all that is left is used
+        assert bool(layer.weight.ne(0).any(dim=1).all())
+    model.save_pretrained(tmp_path)
+    again = AutoModelForImageClassification.from_pretrained(tmp_path)
+    assert torch.equal(again(pixels).logits, model(pixels).logits)
+
+
+def test_compact_leaves_one_neuron_where_none_is_alive() -> None:
+    model = mlp(6, 5, 4)
+    with torch.no_grad():
+        model.hidden[1].weight.zero_()
+        model.hidden[1].bias.uniform_(-0.5, 0.5)
+    pixels = torch.rand(3, 2, 4, 3)
+    expected = model(pixels).logits
+    model, _ = compact(model)
+    assert model.config.hidden_sizes == [1, 1, 1]
+    torch.testing.assert_close(model(pixels).logits, expected, atol=1e-6, rtol=1e-5)
