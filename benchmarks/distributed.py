@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -114,7 +115,8 @@ def timed(function: Callable[[], object]) -> float:
 @contextmanager
 def timed_blocks() -> Iterator[list[float]]:
     """Collect the processor's seconds of each block that this rank makes."""
-    make, seconds = shared_update.update_block, []
+    make = shared_update.update_block
+    seconds: list[float] = []
 
     def timed_make(*arguments: Any) -> Any:
         started = time.thread_time()
@@ -122,11 +124,8 @@ def timed_blocks() -> Iterator[list[float]]:
         seconds.append(time.thread_time() - started)
         return result
 
-    shared_update.update_block = timed_make
-    try:
+    with patch.object(shared_update, "update_block", timed_make):
         yield seconds
-    finally:
-        shared_update.update_block = make
 
 
 def measure(size: Size) -> dict[str, Any]:
