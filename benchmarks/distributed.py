@@ -22,10 +22,13 @@ import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -33,7 +36,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers import MarianConfig, MarianMTModel
 
-from chts_hf import CHTsConfig, Sparsifier
+from chts_hf import CHTsConfig, Sparsifier, shared_update
 from chts_hf.distributed import ranks, sharing
 from chts_hf.distributed.exchange import SparseExchange, register_sparse_exchange
 from chts_hf.machine import machine_kind
@@ -109,6 +112,22 @@ def timed(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+@contextmanager
+def timed_blocks() -> Iterator[list[float]]:
+    """Collect the processor's seconds of each block that this rank makes."""
+    make = shared_update.update_block
+    seconds: list[float] = []
+
+    def timed_make(*arguments: Any) -> Any:
+        started = time.thread_time()
+        result = make(*arguments)
+        seconds.append(time.thread_time() - started)
+        return result
+
+    with patch.object(shared_update, "update_block", timed_make):
+        yield seconds
+
+
 def measure(size: Size) -> dict[str, Any]:
     dense, links = Trainee(size, exchange=False), Trainee(size, exchange=True)
     times: dict[str, list[float]] = {"dense": [], "links": []}
@@ -118,16 +137,19 @@ def measure(size: Size) -> dict[str, Any]:
         batch = {"input_ids": ids, "labels": ids}
         pairs = [("dense", dense), ("links", links)]
         for name, trainee in pairs if repeat % 2 else reversed(pairs):
-            seconds = timed(lambda trainee=trainee: trainee.step(batch))  # type: ignore[misc]
+            seconds = timed(partial(trainee.step, batch))
             if repeat >= WARM_UP:
                 times[name].append(seconds)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sparsifier = dense.sparsifier
-    updates, own = [], []
-    for _ in range(size.updates):
-        started = time.process_time()
-        updates.append(timed(sparsifier._update))
-        own.append(time.process_time() - started)
+    updates, own, making = [], [], []
+    with timed_blocks() as blocks:
+        for _ in range(size.updates):
+            blocks.clear()
+            started = time.thread_time()
+            updates.append(timed(sparsifier._update))
+            own.append(time.thread_time() - started)
+            making.append(sum(blocks))
     checks = [timed(sparsifier.check_ranks) for _ in range(size.updates)]
     costs = [
         sum(sharing.update_cost(target.shape) for target in targets)
@@ -146,6 +168,7 @@ def measure(size: Size) -> dict[str, Any]:
         ),
         "update_seconds": statistics.median(updates),
         "update_processor_seconds": statistics.median(own),
+        "update_blocks_processor_seconds": statistics.median(making),
         "update_share_of_work": max(load) / sum(costs),
         "check_seconds": statistics.median(checks),
         "mask_bytes_sent_per_update": sum(
@@ -207,6 +230,7 @@ def print_report(results: Sequence[dict[str, Any]]) -> None:
             print(f"  gradient bytes, links / all   {r['gradient_bytes_ratio']:8.3f}")
         print(f"  update, seconds               {r['update_seconds']:8.3f}")
         print(f"  update, processor's, per rank {r['update_processor_seconds']:8.3f}")
+        print(f"    of which its own blocks     {r['update_blocks_processor_seconds']:8.3f}")
         print(f"  update, busiest rank's share  {r['update_share_of_work']:8.3f}")
         grown = r["peak_rss_bytes"] - r["peak_rss_bytes_before_updates"]
         print(f"  memory of updates / layer     {grown / r['largest_layer_bytes']:8.2f}")

@@ -26,8 +26,8 @@ OUTPUT = RESULTS / "scaling_7b.json"
 WIDTH, FEED_FORWARD, LAYERS, VOCABULARY = 4096, 11008, 32, 32_000
 SQUARE, UP, DOWN = (WIDTH, WIDTH), (FEED_FORWARD, WIDTH), (WIDTH, FEED_FORWARD)
 BLOCKS = [(SQUARE, SQUARE), (SQUARE, SQUARE), (UP, UP, DOWN)] * LAYERS  # q-k, v-o, feed-forward
-# Per side a product for the shared neighbours, of which symmetry saves half, and one for the scores.
-# A product of the rows' side has out·out·in multiplications, and a multiplication two operations.
+# Per side one product for the shared neighbours, of which symmetry saves half, and one for the
+# scores. One of the rows' side has out·out·in multiplications, each with an addition.
 FLOPS_PER_COST = 3
 
 

@@ -31,8 +31,8 @@ def update_blocks(
     On one process each block is made when it is asked for. On n ranks the blocks are dealt out by
     their cost, each rank makes its own before anything is applied, and the results travel as
     packed bits, two per weight, one block at a time. So an update takes about 1/n of the time,
-    beside the masks of a whole block no rank holds more than the bits of its own part, and those
-    are on the host. Dense gradients are averaged to the rank that needs them only.
+    and beside the masks of one block no rank holds more than the bits of its own part. Dense
+    gradients are averaged to the rank that needs them only.
 
     A block that does not fit into a GPU's memory is made once more on the host.
 

@@ -50,6 +50,8 @@ class Sparsifier:
     links ever were (ITOP rate), and with ``regrow_init="history"`` one value per weight. Methods
     that regrow by gradient hold a second gradient during the step before an update.
 
+    Where several processes train together, each of them must make one and call the same methods.
+
     Args:
         model: the model itself, not a wrapper; its parameters must be on their device already.
         optimizer: the optimizer that trains it, plain or prepared by accelerate. None: only the

@@ -76,7 +76,7 @@ def check_ranks_agree(masks: Mapping[str, Tensor]) -> None:
     """
     if not is_distributed():
         return
-    device = next((mask.device for mask in masks.values()), torch.device("cpu"))
+    device = next((mask.device for mask in masks.values()), _home())
     digest = hashlib.blake2b("\0".join(masks).encode(), digest_size=8).digest()
     layers = torch.tensor([int.from_bytes(digest, "little", signed=True)], device=device)
     if _differing(layers).any():
@@ -93,6 +93,11 @@ def check_ranks_agree(masks: Mapping[str, Tensor]) -> None:
             f"the masks of {name} differ between ranks; every rank must start from the same "
             "weights, configuration and seed"
         )
+
+
+def _home() -> torch.device:
+    """A device whose tensors can be sent."""
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
 
 def _differing(values: Tensor) -> Tensor:

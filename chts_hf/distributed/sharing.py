@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 
 import torch
@@ -48,8 +49,9 @@ def update_cost(shape: tuple[int, int]) -> float:
 
 
 def pack(masks: Sequence[Tensor]) -> Tensor:
-    """Bool tensors as the bytes that are sent, on the host: one bit per element."""
-    return torch.cat([pack_bits(mask) for mask in masks])
+    """Bool tensors as the bytes that are sent, one bit per element, each padded to whole bytes."""
+    on_host = masks[0].device.type == "cpu"
+    return torch.cat([pack_bits(mask) if on_host else pack_on_device(mask) for mask in masks])
 
 
 def share(
@@ -68,8 +70,28 @@ def share(
     """
     sizes = [-(-rows * columns // 8) for rows, columns in shapes]
     if packed is None:
-        packed = torch.empty(sum(sizes), dtype=torch.uint8)
-    packed = packed.to(device)
+        packed = torch.empty(sum(sizes), dtype=torch.uint8, device=device)
     dist.broadcast(packed, src=owner)
-    parts = packed.cpu().split(sizes)
-    return [unpack_bits(part, shape).to(device) for part, shape in zip(parts, shapes, strict=True)]
+    unpack = unpack_bits if device.type == "cpu" else unpack_on_device
+    return [unpack(part, shape) for part, shape in zip(packed.split(sizes), shapes, strict=True)]
+
+
+# The host's packing takes a GPU's masks through the host, which at billions of weights would take
+# longer than the update. The bytes are the same.
+
+
+def pack_on_device(mask: Tensor) -> Tensor:
+    """What :func:`chts_hf.checkpoint.bits.pack_bits` makes, without leaving the mask's device."""
+    flat = mask.reshape(-1).to(torch.uint8)
+    padded = torch.nn.functional.pad(flat, (0, -flat.numel() % 8)).view(-1, 8)
+    return padded.mul_(_bit_values(mask.device)).sum(dim=1, dtype=torch.uint8)
+
+
+def unpack_on_device(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The inverse of :func:`pack_on_device`."""
+    bits = packed[:, None].bitwise_and(_bit_values(packed.device)) != 0
+    return bits.view(-1)[: math.prod(shape)].reshape(shape)
+
+
+def _bit_values(device: torch.device) -> Tensor:
+    return torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from chts_hf import CHTsConfig, Sparsifier, shared_update
+from chts_hf.checkpoint.bits import pack_bits
 from chts_hf.distributed import ranks, sharing
 from tests.builders import tiny_marian
 from tests.processes import run_ranks
@@ -81,6 +82,14 @@ def test_a_fingerprint_sees_links_that_changed_places():
 def test_a_fingerprint_of_a_transposed_mask_is_that_of_its_elements():
     mask = torch.rand(20, 30) < 0.5
     assert ranks.fingerprint(mask.T) == ranks.fingerprint(mask.T.contiguous())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (8, 8), (64, 33)])
+def test_packing_on_a_gpu_makes_the_same_bytes(shape):
+    mask = torch.rand(shape) < 0.3
+    packed = sharing.pack_on_device(mask)
+    assert torch.equal(packed, pack_bits(mask))
+    assert torch.equal(sharing.unpack_on_device(packed, shape), mask)
 
 
 # -- on several ranks ------------------------------------------------------------------------
