@@ -48,7 +48,7 @@ class PowerLaw:
 
     @property
     def plausible(self) -> bool:
-        """Whether the data do not refuse the law, and a tail of 50 neurons or more speaks for it."""
+        """Whether the data do not refuse the law and a tail of 50 neurons or more supports it."""
         return self.p >= 0.1 and self.tail >= 50 and self.against_exponential > 0
 
 

@@ -52,8 +52,8 @@ def mask_images(run: RunData, chain: Chain, last: Network) -> Section:
         else f"Masks of one step only ({run.frames[0]}): there is nothing to compare them with."
     )
     what = (
-        "Each dot is a link; rows are a layer's outputs, columns its inputs. Move the slider from "
-        "the first masks to the last. In the order of the disk, neurons that the network itself "
+        "Each dot is a link between an output and an input of a layer. Move the slider from the "
+        "first masks to the last. In the order of the disk, neurons that the network itself "
         "places side by side stand side by side: structure shows as a band."
     )
     return Section("The masks, from start to end", what, body, sees)
@@ -100,7 +100,8 @@ def degree_distributions(first: Chain, last: Chain, seed: int) -> Section:
             series.append(Series(f"fit, γ = {law.exponent:.2f}", k.tolist(), fit.tolist(), 0))
             verdict = (
                 "a power law is plausible" if law.plausible
-                else "no power law" if law.p < 0.1 or law.against_exponential <= 0
+                else "no power law" if law.p < 0.1
+                else "an exponential tail fits as well or better" if law.against_exponential <= 0
                 else "too few neurons in the tail to tell"
             )  # fmt: skip
             said.append(
@@ -113,7 +114,7 @@ def degree_distributions(first: Chain, last: Chain, seed: int) -> Section:
         alt = said[-1]
         picture = chart(
             series,
-            Axis("links k", log=True, low=1),
+            Axis("links k", log=True),
             Axis("neurons with ≥ k", log=True, low=low, high=1),
             alt,
         )
@@ -216,6 +217,9 @@ def _conclusion(rows: Sequence[Row]) -> str:
         and r.nulls["degrees"].p is not None
         and r.nulls["degrees"].p <= 0.05 + 1e-12
     ]
+    nulls = max((len(r.nulls["degrees"].values) for r in rows if "degrees" in r.nulls), default=0)
+    if 1 / (nulls + 1) > 0.05 + 1e-12:
+        return f"{nulls} random networks are too few to tell chance from structure; 19 are enough."
     if not beyond:
         return "No measure differs from what the degrees alone explain, at p ≤ 0.05."
     return f"Beyond what its degrees explain, the network is {', '.join(beyond)} (p ≤ 0.05 each)."

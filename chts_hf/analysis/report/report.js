@@ -41,19 +41,22 @@
     const now = cells(layer, frame), first = cells(layer, 0);
     const sorted = order.checked && layer.row_order !== null;
     order.disabled = layer.row_order === null;
-    canvas.width = layer.columns;
-    canvas.height = layer.rows;
-    const scale = Math.max(1, Math.min(10, Math.floor(Math.min(1040 / layer.columns, 540 / layer.rows))));
-    canvas.style.width = layer.columns * scale + "px";
+    // The longer side runs across.
+    const turned = layer.rows > layer.columns;
+    const across = turned ? layer.rows : layer.columns;
+    canvas.width = across;
+    canvas.height = turned ? layer.columns : layer.rows;
+    const scale = Math.max(1, Math.min(10, Math.floor(Math.min(1040 / across, 540 / canvas.height))));
+    canvas.style.width = across * scale + "px";
     canvas.style.maxHeight = "none";
     const context = canvas.getContext("2d");
-    const picture = context.createImageData(layer.columns, layer.rows);
+    const picture = context.createImageData(canvas.width, canvas.height);
     const old = colour("--c0"), fresh = colour("--c1");
     for (let r = 0; r < layer.rows; r++) {
       for (let c = 0; c < layer.columns; c++) {
         const from = (sorted ? layer.row_order[r] : r) * layer.columns + (sorted ? layer.column_order[c] : c);
         if (now[from] === 0) continue;
-        const to = 4 * (r * layer.columns + c);
+        const to = 4 * (turned ? c * across + r : r * across + c);
         const paint = layer.bits && first[from] === 0 ? fresh : old;
         picture.data.set(paint, to);
         picture.data[to + 3] = layer.bits ? 255 : Math.min(255, 40 + now[from]);
@@ -63,7 +66,8 @@
     const step = data.steps[frame];
     shown.textContent = "step " + step;
     slider.setAttribute("aria-valuetext", "step " + step);
-    const caption = layer.captions[frame];
+    const sides = turned ? "Outputs run across, inputs down. " : "Inputs run across, outputs down. ";
+    const caption = sides + layer.captions[frame];
     document.getElementById("mask-caption").textContent = caption;
     canvas.setAttribute("aria-label", "Mask of " + layer.name + " at step " + step + ": " + caption);
     canvas.dataset.step = step;

@@ -85,7 +85,7 @@ def learning(run: RunData) -> Section:
         alt = f"loss: {_ends(values)}"
         figures.append(("Loss", chart(lines, step, Axis("nats"), alt)))
         name = "validation loss" if evaluation[0] else "training loss"
-        said.append(f"the {name} from {_ends(values)}")
+        said.append(f"the {name} went from {_ends(values)}")
     rates = [
         Series(label, steps, values, colour)
         for label, (steps, values), colour in (
@@ -131,8 +131,8 @@ def alive_neurons(run: RunData) -> Section:
     title = "Neurons alive"
     what = (
         "For each layer, the share of its outputs and of its inputs that have a link in this "
-        "layer, in the first masks (grey) and in the last (blue). Where a side lost neurons, the network "
-        "has become smaller, not only sparser."
+        "layer, in the first masks (grey) and in the last (blue). Where a side lost neurons, the "
+        "network has become smaller, not only sparser."
     )
     if not run.frames:
         return Section(title, what, "", _NOT_RECORDED)

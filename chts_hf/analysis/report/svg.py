@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-#: Number of series colours (``--c0`` …), after Okabe and Ito's, which any colour vision tells apart.
+#: Series colours (``--c0`` …), after Okabe and Ito's, which any colour vision tells apart.
 COLOURS = 7
 
 
@@ -226,7 +226,7 @@ def _legend_rows(labels: Sequence[str], width: int) -> list[list[tuple[int, int]
     rows: list[list[tuple[int, int]]] = [[]]
     used = 0
     for index, label in enumerate(labels):
-        needed = 34 + round(6.4 * len(label))
+        needed = 44 + round(7.2 * len(label))
         if used and used + needed > width:
             rows.append([])
             used = 0

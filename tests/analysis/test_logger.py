@@ -1,0 +1,131 @@
+"""What the callback records while a model trains."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from transformers import TrainerCallback
+
+from chts_hf import CHTsCallback, CHTsConfig
+from chts_hf.analysis import TopologyLogger
+from chts_hf.analysis.history import read_history
+from tests.builders import tiny_trainer
+
+CONFIG = CHTsConfig(sparsity=0.7, update_interval=2, t_end=0.8, rewarm_steps=0)
+
+
+class _Listener(TrainerCallback):
+    """A logger such as TensorBoard's: sees what the Trainer logs."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict] = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.seen.append(dict(logs))
+
+
+def run(folder, attach=False, steps=12, resume=None, **changes):
+    sparse, listener = CHTsCallback(CONFIG), _Listener()
+    logger = TopologyLogger(sparse, frames=3, **changes.pop("logger", {}))
+    callbacks = [listener, sparse] if attach else [logger, listener, sparse]
+    trainer = tiny_trainer(folder, callbacks, steps=steps, **changes)
+    if attach:
+        logger.attach(trainer)
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer, sparse, listener
+
+
+def test_every_update_is_recorded_and_masks_at_chosen_ones(tmp_path):
+    _, sparse, _ = run(tmp_path)
+    history = read_history(tmp_path)
+    assert history is not None
+    assert [r["update"] for r in history.records] == [0, 1, 2, 3, 4]
+    assert [r["step"] for r in history.records] == [0, 2, 4, 6, 8]
+    assert history.frames == [0, 4, 8]
+    assert history.config["method"] == "chts"
+    last = history.masks(8)
+    assert last.keys() == {t.name for t in sparse.sparsifier.targets}
+    for target in sparse.sparsifier.targets:
+        mask = target.view(sparse.sparsifier.masks[target.parameter_name]).numpy()
+        assert np.array_equal(last[target.name], mask)
+    for record in history.records[1:]:
+        for counts in record["layers"].values():
+            assert counts["removed"] >= counts["overlap"] >= 0
+            assert counts["regrown"] == counts["removed"]  # a constant number of links
+    assert set(history.chains) >= {"model.encoder.layers.0: fc1 → fc2"}
+    chain = history.chain("model.encoder.layers.0: fc1 → fc2", last)
+    assert chain.sizes == (16, 32, 16)
+    with pytest.raises(ValueError, match="no masks were kept at step 5"):
+        history.masks(5)
+
+
+def test_counts_are_those_of_the_masks(tmp_path):
+    run(tmp_path)
+    history = read_history(tmp_path)
+    first = history.masks(0)
+    for step in history.frames:
+        record = next(r for r in history.records if r["step"] == step)
+        for name, mask in history.masks(step).items():
+            counts = record["layers"][name]
+            assert counts["links"] == mask.sum()
+            assert counts["from_start"] == (mask & first[name]).sum()
+            assert counts["active_out"] == mask.any(axis=1).sum()
+
+
+def test_the_trainers_loggers_see_every_update(tmp_path):
+    trainer, _, listener = run(tmp_path, attach=True, logging_steps=4)
+    of_updates = [e for e in listener.seen if "topology/itop_rate" in e and "loss" not in e]
+    assert len([e for e in of_updates if "train_runtime" not in e]) == 4
+    # The Trainer's own entries are all there still.
+    assert [e["step"] for e in trainer.state.log_history if "loss" in e] == [4, 8, 12]
+
+
+def test_unattached_it_stands_in_the_trainers_entries(tmp_path):
+    trainer, _, _ = run(tmp_path)
+    losses = [e for e in trainer.state.log_history if "loss" in e]
+    assert all(0 <= e["topology/from_start"] <= 1 for e in losses)
+
+
+def test_training_is_the_same_with_and_without_it(tmp_path):
+    with_it, _, _ = run(tmp_path / "a", attach=True)
+    without = tiny_trainer(tmp_path / "b", [CHTsCallback(CONFIG)])
+    without.train()
+    for a, b in zip(with_it.model.parameters(), without.model.parameters(), strict=True):
+        assert a.equal(b)
+
+
+def test_a_resumed_run_goes_on_where_its_checkpoint_was(tmp_path):
+    saved = {"save_strategy": "steps", "save_steps": 6}
+    run(tmp_path, **saved)
+    whole = (tmp_path / "topology" / "history.jsonl").read_text()
+    run(tmp_path, resume=str(tmp_path / "checkpoint-6"), **saved)
+    again = (tmp_path / "topology" / "history.jsonl").read_text()
+    steps = [json.loads(line)["step"] for line in again.splitlines()]
+    assert steps == [json.loads(line)["step"] for line in whole.splitlines()]
+    assert read_history(tmp_path).frames == [0, 4, 8]
+
+
+def test_measures_are_taken_with_the_masks(tmp_path):
+    pytest.importorskip("scipy", reason="needs the extra `analysis`")
+    run(tmp_path, logger={"measures": ("clustering",)})
+    taken = [r for r in read_history(tmp_path).records if r.get("measures")]
+    assert [r["step"] for r in taken] == [0, 4, 8]
+    for record in taken:
+        for values in record["measures"].values():
+            assert 0 <= values["clustering"] <= 1
+
+
+def test_what_cannot_be_is_refused():
+    sparse = CHTsCallback(CONFIG)
+    with pytest.raises(ValueError, match="no measure x"):
+        TopologyLogger(sparse, measures=("x",))
+    with pytest.raises(ValueError, match="frames = 1 at least 2"):
+        TopologyLogger(sparse, frames=1)
+
+
+def test_a_dense_run_records_nothing(tmp_path):
+    sparse = CHTsCallback(CHTsConfig(method="dense"))
+    tiny_trainer(tmp_path, [sparse, TopologyLogger(sparse)], steps=2).train()
+    assert read_history(tmp_path) is None
