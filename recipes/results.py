@@ -5,9 +5,9 @@
 
 The folder holds `all_results.json` files of `recipes/translation.py` and
 `recipes/image_classification.py` under any names, and the records of `recipes/compare.py` in
-folders named after their settings. Runs of one setting are one table; runs that differ only in their
-seed are one row. A comparison has its tests, pictures and a list of missing runs too. Pages that
-have a mark for a table get it.
+folders named after their settings. Runs of one setting are one table; runs that differ only in
+their seed are one row. A comparison has its tests, pictures and a list of missing runs too. Pages
+that have a mark for a table get it.
 """
 
 from __future__ import annotations
