@@ -7,7 +7,7 @@ The first word is a folder of recipes/image_classification.py, the rest its argu
 Accuracy on the test images, parameters, size of the file and time of one batch are measured for the
 model as it was trained (dense layers with zeros), cut, and cut with sparse products where those are
 faster. Times are CPU seconds of one thread, which other processes disturb least: medians of runs in
-turn, of which the ratios are what compares. The smaller model and `compact.json` go to FOLDER/compact.
+turn, of which the ratios compare. The smaller model and `compact.json` go to FOLDER/compact.
 """
 
 from __future__ import annotations
