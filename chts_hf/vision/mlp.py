@@ -100,6 +100,7 @@ class MLPForImageClassification(PreTrainedModel):
             nn.Linear(before, after) for before, after in zip(sizes, sizes[1:], strict=False)
         )
         self.activation = ACT2FN[config.hidden_act]
+        assert config.num_labels is not None  # the parent class has a default
         self.classifier = nn.Linear(sizes[-1], config.num_labels)
         self.post_init()
 

@@ -39,9 +39,15 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_what_a_run_leaves(tmp_path: Path) -> None:
-    results = image_classification.main([config(tmp_path)])
-    folder = tmp_path / "out"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run: its output folder and its results."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder / "out", image_classification.main([config(folder)])
+
+
+def test_what_a_run_leaves(trained: tuple[Path, dict[str, Any]]) -> None:
+    folder, results = trained
     assert json.loads((folder / "all_results.json").read_text()) == results
     assert (results["setting"], results["method"], results["seed"]) == ("tiny_mlp", "chts", 3)
     assert [results[f"{split}_images"] for split in ("train", "validation", "test")] == [96, 40, 50]
@@ -57,28 +63,25 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert model.config.image_mean == pytest.approx([0.3], abs=0.05)
 
 
-def test_momentum_reaches_the_optimizer(tmp_path: Path) -> None:
+def test_momentum_reaches_the_optimizer(
+    tmp_path: Path, trained: tuple[Path, dict[str, Any]]
+) -> None:
     plain = image_classification.main([config(tmp_path), "--optim_args", "momentum=0.0"])
-    heavy = image_classification.main([config(tmp_path)])
-    assert heavy["train_loss"] < plain["train_loss"]
+    assert trained[1]["train_loss"] < plain["train_loss"]
 
 
-@pytest.mark.parametrize("method", ["chts", "chtss", "rigl"])
-def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, method: str) -> None:
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "parts").mkdir()
-    changes = {"save_strategy": "steps", "save_steps": 6, "do_predict": False}
-    words = ["--chts.method", method]
-    image_classification.main([config(tmp_path / "whole", **changes), *words])
-    parts = config(tmp_path / "parts", **changes)
-    image_classification.main([parts, *words])
-    (tmp_path / "parts/out/model.safetensors").unlink()
-    again = image_classification.main(
-        [parts, *words, "--resume_from_checkpoint", str(tmp_path / "parts/out/checkpoint-6")]
+def test_a_resumed_run_is_the_run_that_never_stopped(
+    tmp_path: Path, trained: tuple[Path, dict[str, Any]]
+) -> None:
+    again = config(tmp_path, save_strategy="steps", save_steps=6, do_predict=False)
+    image_classification.main([again])
+    (tmp_path / "out/model.safetensors").unlink()
+    results = image_classification.main(
+        [again, "--resume_from_checkpoint", str(tmp_path / "out/checkpoint-6")]
     )
-    assert again["resumed_from_step"] == 6
-    whole = weights(tmp_path / "whole/out")
-    for name, weight in weights(tmp_path / "parts/out").items():
+    assert results["resumed_from_step"] == 6
+    whole = weights(trained[0])
+    for name, weight in weights(tmp_path / "out").items():
         assert torch.equal(weight, whole[name]), name
 
 
@@ -102,13 +105,14 @@ def test_a_dense_run_is_counted_over_the_same_layers(tmp_path: Path) -> None:
     assert (results["sparsity"], results["anp"]) == (0.0, 1.0)
 
 
-def test_a_model_is_tested_without_training(tmp_path: Path) -> None:
-    trained = image_classification.main([config(tmp_path)])
+def test_a_model_is_tested_without_training(
+    tmp_path: Path, trained: tuple[Path, dict[str, Any]]
+) -> None:
     tested = image_classification.main(
         [config(tmp_path, do_train=False, output_dir=str(tmp_path / "tested")),
-         "--model_name_or_path", str(tmp_path / "out")]
+         "--model_name_or_path", str(trained[0])]
     )  # fmt: skip
-    assert tested["predict_accuracy"] == trained["predict_accuracy"]
+    assert tested["predict_accuracy"] == trained[1]["predict_accuracy"]
     assert "links" not in tested
 
 
