@@ -10,16 +10,15 @@ import transformers
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
-from chts_hf.checkpoint.folder import CONFIG_FILE, WEIGHTS_FIELD
+from chts_hf.checkpoint.folder import CONFIG_FILE
 from chts_hf.checkpoint.reader import (
     check_tensors,
-    is_sparse,
     read_config,
     read_headers,
     read_section,
     weight_files,
+    weights_name,
 )
-from chts_hf.checkpoint.section import SparseFileError
 
 BACKENDS = ("dense", "csr")
 
@@ -93,11 +92,6 @@ def check_checkpoint(folder: Path) -> type[PreTrainedModel]:
         ValueError: the class is not one of transformers'.
     """
     values = read_config(folder)
-    if not is_sparse(values) and (folder / "sparse" / CONFIG_FILE).is_file():
-        raise SparseFileError(
-            f"{folder} is a dense checkpoint with a sparse one beside it; load that with "
-            'subfolder="sparse"'
-        )
     section = read_section(values, folder)
     check_tensors(section, read_headers(weight_files(folder, values)))
     return model_class_of(values, folder)
@@ -127,11 +121,11 @@ def _local_folder(source: str | Path, subfolder: str, hub: dict[str, Any]) -> Pa
         return local / subfolder
     config = cached_file(str(source), CONFIG_FILE, subfolder=subfolder, **hub)
     assert config is not None  # or it has raised
-    values = read_config(Path(config).parent)
-    wanted = [str(values.get(WEIGHTS_FIELD, "model.safetensors")), "generation_config.json"]
-    for name in wanted:
-        _download(source, name, subfolder, hub)
     folder = Path(config).parent
+    values = read_config(folder)
+    read_section(values, folder)  # before anything big is downloaded
+    for name in (weights_name(folder, values), "generation_config.json"):
+        _download(source, name, subfolder, hub)
     for path in weight_files(folder, values):
         _download(source, path.name, subfolder, hub)
     return folder

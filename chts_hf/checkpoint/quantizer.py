@@ -24,7 +24,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from chts_hf.checkpoint.folder import WEIGHTS_FIELD
 from chts_hf.checkpoint.layout import DENSE, decode_links, decode_weight
-from chts_hf.checkpoint.reader import check_files
+from chts_hf.checkpoint.reader import check_files, check_inside
 from chts_hf.checkpoint.section import (
     QUANT_METHOD,
     STREAM_SUFFIX,
@@ -110,7 +110,9 @@ class SparseQuantizer(HfQuantizer):
     def _process_model_before_weight_loading(
         self, model: PreTrainedModel, checkpoint_files: Any = None, **kwargs: Any
     ) -> None:
-        check_files(self._section, checkpoint_files or [])
+        files = checkpoint_files or []
+        check_inside(files, str(model.config.name_or_path))
+        check_files(self._section, files)
 
     def update_weight_conversions(self, weight_conversions: Any, model: Any) -> list[Any]:
         """One converter for each layer, before those that the model brings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,22 @@ def read_section(values: Mapping[str, Any], where: Path) -> Section:
     if not is_sparse(values):
         raise SparseFileError(
             f"{where} is no sparse checkpoint: its {CONFIG_FILE} has no quantization_config of "
-            "chts_hf"
+            "chts_hf. If it was saved with dense_copy=True, the sparse one is in its subfolder: "
+            'subfolder="sparse"'
         )
     try:
         return Section.from_dict(values["quantization_config"])
     except SparseFileError as error:
         raise SparseFileError(f"{where / CONFIG_FILE}: {error}") from error
+
+
+def weights_name(folder: Path, values: Mapping[str, Any]) -> str:
+    """The weight file, or its index, that a config.json names.
+
+    Raises:
+        SparseFileError: it is no plain file name.
+    """
+    return _file_name(values.get(WEIGHTS_FIELD, "model.safetensors"), folder / CONFIG_FILE)
 
 
 def weight_files(folder: Path, values: Mapping[str, Any]) -> list[Path]:
@@ -63,7 +74,7 @@ def weight_files(folder: Path, values: Mapping[str, Any]) -> list[Path]:
     Raises:
         SparseFileError: a name is no plain file name, or the index cannot be right.
     """
-    name = _file_name(values.get(WEIGHTS_FIELD, "model.safetensors"), folder / CONFIG_FILE)
+    name = weights_name(folder, values)
     if not name.endswith(".index.json"):
         return [folder / name]
     path = folder / name
@@ -79,16 +90,21 @@ def weight_files(folder: Path, values: Mapping[str, Any]) -> list[Path]:
     return [folder / name for name in names]
 
 
-def check_inside(files: Sequence[str | Path]) -> None:
-    """Refuse files that an index took from more than one folder.
+def check_inside(files: Sequence[str | Path], source: str | Path) -> None:
+    """Refuse weight files that an index took from elsewhere.
+
+    Args:
+        files: their paths.
+        source: the folder that was asked for, or a repository, whose files lie in one folder.
 
     Raises:
-        SparseFileError: names the first that lies elsewhere.
+        SparseFileError: names the first that lies outside.
     """
-    paths = [Path(file) for file in files]
+    paths = [Path(os.path.abspath(file)) for file in files]  # without "..", links as they are
     for path in paths:
-        if path.parent != paths[-1].parent or ".." in path.parts:
-            raise SparseFileError(f"{path} is outside the folder of {paths[-1]}")
+        away = Path(source).is_dir() and Path(os.path.abspath(source)) not in path.parents
+        if away or path.parent != paths[0].parent:
+            raise SparseFileError(f"{path} is outside the folder of the checkpoint {source}")
 
 
 def read_headers(files: Iterable[str | Path]) -> dict[str, Stored]:
@@ -166,12 +182,11 @@ def check_layer_stream(name: str, layer: Layer, stream: Stored) -> None:
 
 
 def check_files(section: Section, files: Sequence[str | Path]) -> None:
-    """Everything above, for the files that are about to be loaded.
+    """Headers and contents of the files that are about to be loaded.
 
     Raises:
         SparseFileError: what is wrong, and where.
     """
-    check_inside(files)
     stored = read_headers(files)
     check_tensors(section, stored)
     check_contents(section, stored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import weakref
 
@@ -234,3 +235,33 @@ def test_a_weight_of_another_dtype_is_refused(tmp_path):
 def test_an_unknown_backend_is_refused(tmp_path):
     with pytest.raises(ValueError, match="backend must be one of dense, csr, got 'fast'"):
         load_sparse(tmp_path, backend="fast")
+
+
+def test_layers_that_stay_in_single_precision_do(tmp_path):
+    """T5 keeps wo in fp32 when it is loaded in fp16, sparse or not."""
+    model = prune(ARCHITECTURES["T5"].build())
+    model.save_pretrained(tmp_path / "dense")
+    save_sparse(model, tmp_path / "sparse")
+    dense, sparse = (
+        AutoModelForSeq2SeqLM.from_pretrained(tmp_path / name, dtype=torch.float16)
+        for name in ("dense", "sparse")
+    )
+    assert_same_weights(dense, sparse)
+    kept = sparse.get_parameter("encoder.block.0.layer.1.DenseReluDense.wo.weight")
+    assert kept.dtype == torch.float32
+
+
+def test_a_device_map_may_be_given(tmp_path):
+    model = sparse_marian()
+    save_sparse(model, tmp_path)
+    assert_same_weights(model, AutoModelForSeq2SeqLM.from_pretrained(tmp_path, device_map="cpu"))
+
+
+@pytest.mark.gpu
+def test_weights_come_back_from_and_to_a_gpu(tmp_path):
+    model = sparse_marian()
+    save_sparse(copy.deepcopy(model).cuda(), tmp_path)
+    assert_same_weights(model, load_sparse(tmp_path, device="cuda").cpu())
+    placed = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, device_map="cuda")
+    assert placed.device.type == "cuda"
+    assert_same_weights(model, placed.cpu())

@@ -19,7 +19,7 @@ from transformers import AutoModelForSeq2SeqLM
 from chts_hf import SparseFileError, load_sparse, save_sparse
 from chts_hf.checkpoint.inspection import verify
 from chts_hf.checkpoint.reader import check_files, read_config, read_section, weight_files
-from chts_hf.checkpoint.tensor_file import read_header
+from chts_hf.checkpoint.tensor_file import checksum, read_header
 from tests.checkpoint.sparse_models import sparse_marian
 
 UP = "model.encoder.layers.0.fc1.weight"
@@ -219,6 +219,21 @@ def test_an_index_that_leaves_the_folder_is_refused(saved, tmp_path, place):
             AutoModelForSeq2SeqLM.from_pretrained(target)
 
 
+def test_an_index_that_is_all_of_another_folder_is_refused(tmp_path):
+    save_sparse(sparse_marian(), tmp_path / "here", max_shard_size="10KB")
+    (index,) = (tmp_path / "here").glob("*.index.json")
+
+    def redirect(values: Any) -> None:
+        for name, shard in values["weight_map"].items():
+            values["weight_map"][name] = str(tmp_path / "there" / shard)
+
+    edit(index, redirect)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    for load in (load_sparse, AutoModelForSeq2SeqLM.from_pretrained):
+        with pytest.raises(SparseFileError, match=r"no file of its folder|outside the folder"):
+            load(tmp_path / "here")
+
+
 def test_an_index_without_its_parts_and_a_tensor_in_two_shards_are_refused(tmp_path):
     save_sparse(sparse_marian(), tmp_path, max_shard_size="10KB")
     (index,) = tmp_path.glob("*.index.json")
@@ -278,10 +293,11 @@ def test_any_change_of_the_weight_file_is_noticed(folder, saved, data):
     except SparseFileError:
         return
     # Only the header's spelling may differ without harm, such as its free metadata.
-    stored, expected = _stored(folder), _stored(saved)
-    assert {n: (s.dtype, s.shape, s.size) for n, s in stored.items()} == {
-        n: (s.dtype, s.shape, s.size) for n, s in expected.items()
-    }
+    found, expected = (
+        {n: (s.dtype, s.shape, checksum(s)) for n, s in _stored(place).items()}
+        for place in (folder, saved)
+    )
+    assert found == expected
 
 
 JSON = st.recursive(

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from chts_hf import load_sparse
+from chts_hf.checkpoint.inspection import inspect_file
 from chts_hf.translation.tokenizers import TokenizerPair
 from recipes import translate, translation
 from tests.translation.helpers import corpus
@@ -80,8 +81,9 @@ def test_what_a_run_leaves(embedded: tuple[Path, dict[str, Any]]) -> None:
     assert 0 < results["eval_loss"] < 8
     assert len((folder / "generated_predictions.txt").read_text().splitlines()) >= 7
     assert (folder / "topology.png").stat().st_size > 20_000
-    # The saved model is the sparse one.
-    weights = load_file(folder / "model.safetensors")
+    # The saved model is the sparse one, in a sparse file.
+    assert inspect_file(folder).sizes.links == 1280
+    weights = load_sparse(folder).state_dict()
     targets = [w for name, w in weights.items() if "_proj.weight" in name or ".fc" in name]
     zeros = sum(int((w == 0).sum()) for w in targets if w.dim() == 2)
     assert zeros >= 5120 - 1280
@@ -155,16 +157,17 @@ def test_resume(tmp_path: Path) -> None:
     ]  # fmt: skip
     translation.main(options)
     out = tmp_path / "out"
-    whole = load_file(out / "model.safetensors")
+    whole = load_sparse(out).state_dict()
     with pytest.raises(ValueError, match=r"holds a finished run .*--resume_from_checkpoint false"):
         translation.main(options)
     # As if the run had been stopped between its fourth and its eighth step.
     shutil.rmtree(out / "checkpoint-8")
-    (out / "model.safetensors").unlink()
+    for path in out.glob("model*.safetensors"):
+        path.unlink()
     results = translation.main(options)
     assert results["resumed_from_step"] == 4
     assert results["steps"] == 8
-    for name, weight in load_file(out / "model.safetensors").items():
+    for name, weight in load_sparse(out).state_dict().items():
         assert torch.equal(weight, whole[name]), name
     anew = translation.main([*options, "--resume_from_checkpoint", "false", "--max_steps", "4"])
     assert "resumed_from_step" not in anew
