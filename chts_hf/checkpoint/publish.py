@@ -134,9 +134,10 @@ class _Pushes:
         folder that this one writes.
         """
         trainer = self._trainer
-        args, running = trainer.args, trainer.push_in_progress
+        args = trainer.args
         if not trainer.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
             return
+        running = trainer.push_in_progress
         if running is not None and not running.is_done() and not args.hub_always_push:
             return
         _wait_for(running)

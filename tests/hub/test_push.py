@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 from transformers.utils.hub import hf_api
 
@@ -123,7 +125,15 @@ def test_every_save_pushes_the_sparse_file_and_a_card(hub: HubStandIn, tmp_path)
     assert_holds(files, trainer.model, tmp_path / "again")
 
 
-def test_training_checkpoints_stay_dense_and_can_be_resumed(hub: HubStandIn, tmp_path):
+def run_at_once(api: HfApi, job: Callable[[], Any]) -> Future[Any]:
+    """In place of ``HfApi.run_as_future``: the earliest that a background push can be."""
+    future: Future[Any] = Future()
+    future.set_result(job())
+    return future
+
+
+def test_training_checkpoints_stay_dense_and_can_be_resumed(hub: HubStandIn, tmp_path, monkeypatch):
+    monkeypatch.setattr(HfApi, "run_as_future", run_at_once)
     trainer = saving_trainer(tmp_path, "all_checkpoints")
     trainer.train()
     files = hub.files(REPO)
@@ -142,6 +152,16 @@ def test_training_checkpoints_stay_dense_and_can_be_resumed(hub: HubStandIn, tmp
 def test_only_the_end_is_pushed_if_asked(hub: HubStandIn, tmp_path):
     saving_trainer(tmp_path, "end").train()
     assert len(hub.commits[REPO]) == 1
+
+
+def test_other_processes_push_nothing(hub: HubStandIn, tmp_path, monkeypatch):
+    trainer = saving_trainer(tmp_path)
+    monkeypatch.setattr(trainer, "is_world_process_zero", lambda: False)
+    del trainer.push_in_progress  # the Trainer makes it in the first process only
+    trainer.train()
+    assert trainer.push_to_hub() is None
+    assert len(hub.commits[REPO]) == 1
+    assert not (tmp_path / "out" / "README.md").exists()
 
 
 def test_a_background_push_that_fails_is_reported(hub: HubStandIn, tmp_path, caplog):
