@@ -76,7 +76,10 @@ def _assert_one(one: dict[str, Any], ranks: list[Any]) -> None:
             torch.testing.assert_close(rank["weights"][name], weight, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("method", "exchange"), [("chts", False), ("chts", True), ("rigl", True)])
+@pytest.mark.parametrize(
+    ("method", "exchange"),
+    [("chts", False), ("rigl", True), pytest.param("chts", True, marks=pytest.mark.slow)],
+)
 def test_two_processes_are_one_with_twice_the_batch(tmp_path, method, exchange):
     """RigL's included, whose gradients are then those of the whole batch over both ranks."""
     one = _train(0, str(tmp_path / "one"), method)
