@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -25,6 +25,9 @@ from chts_hf.config import CHTsConfig
 from chts_hf.optimizers import DEEPSPEED
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
 
+if TYPE_CHECKING:
+    from transformers import Trainer
+
 logger = logging.getLogger(__name__)
 
 
@@ -35,7 +38,8 @@ class CHTsCallback(TrainerCallback):
     training begins, steps it after every optimizer step, and keeps its state in each checkpoint
     folder (``chts_masks.safetensors``), so that ``train(resume_from_checkpoint=...)`` goes on
     exactly. ``load_best_model_at_end`` brings back the masks of the best model too. Sparsity, ITOP
-    rate and ANP stand beside the losses in the Trainer's ``state.log_history``.
+    rate and ANP stand beside the losses, as ``topology/…``, in what the Trainer prints, in its
+    ``state.log_history`` and in the loggers of ``report_to``.
 
     From then on the model's ``save_pretrained``, and with it ``Trainer.save_model`` and
     ``push_to_hub``, write the sparse format of :func:`chts_hf.save_sparse`; ``checkpoint-N``
@@ -69,6 +73,11 @@ class CHTsCallback(TrainerCallback):
         resume_from_checkpoint: str | Path | None = None,
         correlation: Tensor | None = None,
     ) -> None:
+        if config is not None and not isinstance(config, CHTsConfig):
+            raise TypeError(
+                f"CHTsCallback takes a CHTsConfig, not a {type(config).__name__}; "
+                "CHTsConfig.from_dict makes one of a dictionary"
+            )
         self.config = config or CHTsConfig()
         self.correlation = correlation
         self.sparsifier: Sparsifier | None = None
@@ -120,6 +129,7 @@ class CHTsCallback(TrainerCallback):
         trainer = calling_trainer(self)
         if trainer is not None and not self.config.is_dense:
             publish_sparse(trainer, lambda: self.sparsifier)
+            _come_first(self, trainer)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -138,13 +148,19 @@ class CHTsCallback(TrainerCallback):
         self._before_save(args, state, control)
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
     ) -> None:
         if self.sparsifier is not None and state.log_history and not self.config.is_dense:
             stats = self.sparsifier.stats()
-            state.log_history[-1].update(
-                {f"topology/{name}": stats[name] for name in ("sparsity", "itop_rate", "anp")}
-            )
+            found = {f"topology/{name}": stats[name] for name in _LOGGED}
+            state.log_history[-1].update(found)
+            if logs is not None:
+                logs.update(found)  # what the callbacks behind this one, loggers among them, see
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -207,6 +223,19 @@ class CHTsCallback(TrainerCallback):
                 "resume_from_checkpoint=folder)"
             )
         return folder
+
+
+#: Of :meth:`chts_hf.Sparsifier.stats`, what stands beside the losses.
+_LOGGED = ("sparsity", "itop_rate", "anp")
+
+
+def _come_first(callback: CHTsCallback, trainer: Trainer) -> None:
+    """Put the callback before the loggers, which the Trainer puts before a user's callbacks.
+
+    (A new list, since the Trainer is walking along the old one just now.)
+    """
+    handler = trainer.callback_handler
+    handler.callbacks = sorted(handler.callbacks, key=lambda other: other is not callback)
 
 
 @contextmanager

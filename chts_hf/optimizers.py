@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,23 @@ def base_optimizer(optimizer: torch.optim.Optimizer | None) -> torch.optim.Optim
     if inner is not None and not isinstance(inner, torch.optim.Optimizer):
         raise TypeError(f"expected a torch.optim.Optimizer, got {type(inner).__name__}")
     return inner
+
+
+def check_trains(optimizer: torch.optim.Optimizer | None, weights: Iterable[Tensor]) -> None:
+    """Refuse an optimizer that was made for another model.
+
+    Raises:
+        ValueError: it holds none of the weights.
+    """
+    held = {
+        id(p) for group in (optimizer.param_groups if optimizer else ()) for p in group["params"]
+    }
+    wanted = {id(weight) for weight in weights}
+    if optimizer is not None and wanted and not held & wanted:
+        raise ValueError(
+            "the optimizer trains none of the weights to sparsify; make it from the parameters of "
+            "this model"
+        )
 
 
 def keep_state(

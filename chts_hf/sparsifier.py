@@ -24,7 +24,7 @@ from chts_hf.initialise import (
     sparsities_from_weights,
 )
 from chts_hf.lr import LearningRateFactor
-from chts_hf.optimizers import base_optimizer, keep_state
+from chts_hf.optimizers import base_optimizer, check_trains, keep_state
 from chts_hf.plan import Plan
 from chts_hf.shared_update import Block, update_blocks
 from chts_hf.state import check_state, fingerprint
@@ -123,6 +123,7 @@ class Sparsifier:
         self._regrown_at: int | None = None
         self._given_optimizer = optimizer
         self._optimizer = base_optimizer(optimizer)
+        check_trains(self._optimizer, self._parameters.values())
         self._stepped = False
         self.owner: object | None = None  # the training run, where a callback made this
         self._stats: dict[str, Any] | None = None

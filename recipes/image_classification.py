@@ -163,4 +163,4 @@ def describe(arguments: Arguments, splits: dict[str, Images]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,6 +20,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 from transformers.utils import logging
 
+from chts_hf.runs.recipe import run_script
 from chts_hf.translation import TokenizerPair
 from chts_hf.translation.embedded import generate_corpus, unseen_sentences
 from chts_hf.translation.inference import translate
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> list[str]:
     else:
         sentences = options.sentences or sys.stdin.read().removesuffix("\n").split("\n")
 
+    if options.model.count("/") != 1 and not Path(options.model).is_dir():
+        raise FileNotFoundError(f"there is no folder {options.model!r} with a saved model")
     logging.disable_progress_bar()
     tokenizers = TokenizerPair.load(options.model)
     model = AutoModelForSeq2SeqLM.from_pretrained(options.model)
@@ -90,4 +93,4 @@ def unseen_pairs(folder: Path, count: int) -> tuple[list[dict[str, str]], list[s
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -42,6 +42,7 @@ from chts_hf.runs.recipe import (
     finish,
     keep,
     output_folder,
+    run_script,
     setup_logging,
 )
 from chts_hf.runs.resume import STOPPED, StopOnSignal, find_checkpoint
@@ -287,4 +288,4 @@ def describe(arguments: Arguments) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -96,3 +96,33 @@ def test_masks_cost_nothing_after_training(tmp_path):
     for target in callback.sparsifier.targets:
         assert (target.weight[~callback.sparsifier.masks[target.name]] == 0).all()
         assert torch.isfinite(target.weight).all()
+
+
+def test_what_is_no_configuration_is_refused_at_once():
+    with pytest.raises(TypeError, match="takes a CHTsConfig, not a dict.*from_dict"):
+        CHTsCallback({"method": "chts"})
+
+
+def test_loggers_see_the_topology(tmp_path):
+    """Also those that the Trainer itself has, which stand before a user's callbacks."""
+
+    class Logger(TrainerCallback):
+        def __init__(self):
+            self.seen = []
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            self.seen.append(dict(logs))
+
+    logger = Logger()
+    trainer = tiny_trainer(tmp_path, [CHTsCallback(_config())], logging_steps=1)
+    trainer.callback_handler.callbacks.insert(0, logger)
+    trainer.train()
+    losses = [logs for logs in logger.seen if "loss" in logs]
+    assert losses
+    assert all(logs["topology/sparsity"] == pytest.approx(0.8, abs=0.01) for logs in losses)
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    other = torch.optim.AdamW(tiny_marian().parameters())
+    with pytest.raises(ValueError, match="trains none of the weights"):
+        Sparsifier(tiny_marian(), other, _config(), total_steps=10)

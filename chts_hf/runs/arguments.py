@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 import yaml
 from transformers import HfArgumentParser
 
+from chts_hf.settings import settings
+
 #: The nested section of a YAML file, and the prefix of its names on the command line.
 SECTION = "chts"
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -58,7 +60,8 @@ def parse(classes: Sequence[Any], argv: Sequence[str], description: str) -> Pars
         list(classes),
         allow_abbrev=False,
         description=description,
-        epilog=f"Sparse training: --{SECTION}.NAME VALUE, NAME a field of CHTsConfig.",
+        epilog=f"Sparse training: --{SECTION}.NAME VALUE, NAME one of {', '.join(settings())}. "
+        "docs/configuration.md says what each means.",
     )
     known = [f.name for cls in classes for f in fields(cls) if f.init]
     options, section, setting = list(argv), {}, "command line"
@@ -74,6 +77,8 @@ def parse(classes: Sequence[Any], argv: Sequence[str], description: str) -> Pars
     for word in rest:
         name = word.removeprefix("--").split("=", 1)[0].replace("-", "_")
         if word.startswith("--") and name.removeprefix("no_") not in [*known, "help"]:
+            if name in settings():
+                raise ValueError(f"unknown option --{name}; did you mean --{SECTION}.{name}?")
             raise _unknown(f"option --{name}", name, known)
     values = parser.parse_args_into_dataclasses(words + rest, look_for_args_file=False)
     return Parsed(tuple(values), section, setting)
@@ -133,6 +138,8 @@ def _split_dotted(options: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 def _number(value: Any) -> Any:
     """Read ``1e-3`` as a number: YAML 1.1 wants a point in it and calls it a string otherwise."""
+    if isinstance(value, dict):
+        return {name: _number(one) for name, one in value.items()}
     if isinstance(value, str):
         try:
             return float(value)

@@ -24,6 +24,7 @@ def plot_run(
     layer: str | None = None,
     before: Tensor | None = None,
     after: Tensor | None = None,
+    since: int = 0,
     score: tuple[str, str] = ("eval_bleu", "BLEU"),
     loss_unit: str = "nats per token",
 ) -> None:
@@ -35,8 +36,10 @@ def plot_run(
         history: ``trainer.state.log_history``.
         links_by_kind: kind → ``links`` and ``weights``; see :meth:`chts_hf.Sparsifier.stats`.
         layer: the name of the layer whose masks are drawn.
-        before: its mask at the first step, (out, in); the two panels are left out without it.
+        before: its mask at the first step of the run, (out, in); the two panels are left out
+            without it.
         after: its mask at the end.
+        since: the step of the first one: 0, or where the run was resumed.
         score: the key of the score in the history, and what it is called.
         loss_unit: what the losses are measured in.
     """
@@ -55,7 +58,7 @@ def plot_run(
     else:
         panels = top.subplots(1, 3, width_ratios=[1.25, 1, 1])
         _draw_links(panels[0], links_by_kind)
-        _draw_masks(panels[1], panels[2], layer or "", before, after)
+        _draw_masks(panels[1], panels[2], layer or "", before, after, since)
     panels = bottom.subplots(1, 2)
     _draw_loss(panels[0], history, loss_unit)
     _draw_score(panels[1], history, *score)
@@ -90,16 +93,20 @@ def _draw_links(axes: Any, links_by_kind: Mapping[str, Mapping[str, float]]) -> 
     _plain(axes)
 
 
-def _draw_masks(first: Any, second: Any, layer: str, before: Tensor, after: Tensor) -> None:
+def _draw_masks(
+    first: Any, second: Any, layer: str, before: Tensor, after: Tensor, since: int
+) -> None:
     kept, new = after & before, after & ~before
     rows, columns = before.shape
+    begin = f"mask at step {since}" if since else "first mask"
+    then = f"at step {since}" if since else "at\nthe start"
     share = int(kept.sum()) / max(int(before.sum()), 1)
     pictures = (
-        (first, [(before, _BLUE)], f"{layer}\nfirst mask, {int(before.sum()):,} links"),
+        (first, [(before, _BLUE)], f"{layer}\n{begin}, {int(before.sum()):,} links"),
         (
             second,
             [(kept, _BLUE), (new, _ORANGE)],
-            f"last mask: {share:.0%} of the links were there at\nthe start (blue), the others are "
+            f"last mask: {share:.0%} of the links were there {then} (blue), the others are "
             "new (orange)",
         ),
     )
@@ -119,7 +126,7 @@ def _draw_loss(axes: Any, history: Sequence[Mapping[str, float]], unit: str) -> 
     for key, label, style in (
         (
             "loss",
-            "training (with its smoothing and dropout)",
+            "training (with label smoothing and dropout, if on)",
             {"color": _GREY, "linewidth": 1.2},
         ),
         ("eval_loss", "validation", {"color": _BLUE, "linewidth": 2, "marker": "o"}),

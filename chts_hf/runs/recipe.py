@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from chts_hf.callback import CHTsCallback
+from chts_hf.checkpoint.mask_file import MaskFileError
+from chts_hf.checkpoint.section import SparseFileError
 from chts_hf.config import CHTsConfig
 from chts_hf.machine import machine_kind
 from chts_hf.runs import report
@@ -112,10 +117,30 @@ def finish(
             snapshot.layer,
             snapshot.before,
             snapshot.after(),
+            since=snapshot.step,
             **picture,
         )
     print(report.format_table(results))
     print(f"The model, its results and topology.png are in {folder}")
+
+
+def run_script(main: Callable[[], object]) -> None:
+    """Run a recipe's ``main``; a mistake of its user ends it with one line and exit code 2.
+
+    With ``CHTS_TRACEBACK=1`` in the environment the whole traceback is shown.
+    """
+    try:
+        main()
+    except (ValueError, OSError, MaskFileError, SparseFileError) as error:
+        if os.environ.get("CHTS_TRACEBACK") == "1":
+            raise
+        sys.exit(_say(error))
+
+
+def _say(error: Exception) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    print("(CHTS_TRACEBACK=1 in the environment shows where)", file=sys.stderr)
+    return 2
 
 
 def output_folder(training: TrainingArguments) -> Path:

@@ -85,12 +85,17 @@ def format_table(results: Mapping[str, Any]) -> str:
     Args:
         results: the content of ``all_results.json``.
     """
+    resumed = results.get("resumed_from_step")
     lines = ["=" * _WIDTH, _headline(results)]
     if {"predict_bleu", "predict_accuracy", "eval_loss"} & results.keys():
         lines.append("-" * _WIDTH)
     if "predict_bleu" in results:
-        lines.append(_row("BLEU", f"{results['predict_bleu']:.2f}", results["bleu_signature"]))
-        lines.append(_row("chrF", f"{results['predict_chrf']:.2f}", results["chrf_signature"]))
+        lines.append(
+            _row("BLEU, test", f"{results['predict_bleu']:.2f}", results["bleu_signature"])
+        )
+        lines.append(
+            _row("chrF, test", f"{results['predict_chrf']:.2f}", results["chrf_signature"])
+        )
     if "predict_accuracy" in results:
         remark = f"% of {results['test_images']} test images"
         lines.append(_row("accuracy", f"{results['predict_accuracy']:.2f}", remark))
@@ -108,9 +113,11 @@ def format_table(results: Mapping[str, Any]) -> str:
         lines.append(_row("ITOP rate", f"{results['itop_rate']:.4f}", "weights ever linked / all"))
         lines.append(_row("ANP", f"{results['anp']:.4f}", "neurons with links on both sides / all"))
     if "train_runtime" in results:
-        lines.append(_row("training", f"{results['train_runtime']:.1f} s"))
+        since = f"since step {resumed}, where it was resumed" if resumed is not None else ""
+        lines.append(_row("training", f"{results['train_runtime']:.1f} s", since))
     if "topology_runtime" in results:
-        updates = f"{results['topology_updates']} updates, within training"
+        where = "within training" if resumed is None else "since step 0"
+        updates = f"{results['topology_updates']} updates, {where}"
         lines.append(_row("topology updates", f"{results['topology_runtime']:.1f} s", updates))
     return "\n".join([*lines, "=" * _WIDTH])
 
