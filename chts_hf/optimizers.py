@@ -37,11 +37,11 @@ def check_trains(optimizer: torch.optim.Optimizer | None, weights: Iterable[Tens
     Raises:
         ValueError: it holds none of the weights.
     """
-    held = {
-        id(p) for group in (optimizer.param_groups if optimizer else ()) for p in group["params"]
-    }
+    if optimizer is None:
+        return
+    held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
     wanted = {id(weight) for weight in weights}
-    if optimizer is not None and wanted and not held & wanted:
+    if wanted and not held & wanted:
         raise ValueError(
             "the optimizer trains none of the weights to sparsify; make it from the parameters of "
             "this model"

@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
 import chts_hf.vision  # noqa: F401  (has transformers know the model)
+from chts_hf import save_sparse
 from chts_hf.inference import compact, to_sparse_inference
 from chts_hf.machine import machine_kind
 from chts_hf.runs.report import git_commit
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     test = load_splits(read_arguments([*words[1:], "--output_dir", str(target)]).data)["test"]
     trained = AutoModelForImageClassification.from_pretrained(folder).eval()
     small, report = compact(copy.deepcopy(trained))
-    small.save_pretrained(target)
+    save_sparse(small, target)
     models = {"trained": trained, "compact": small}
     models["compact, sparse products"] = to_sparse_inference(copy.deepcopy(small), rows=BATCHES)
 
@@ -70,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             },
         }
     for name, place in (("trained", folder), ("compact", target)):
-        rows[name]["file_bytes"] = (place / "model.safetensors").stat().st_size
+        files = place.glob("*.safetensors")
+        rows[name]["file_bytes"] = sum(file.stat().st_size for file in files)
         rows[name]["parameters"] = sum(p.numel() for p in models[name].parameters())
     results = {
         "model": folder.name,

@@ -41,6 +41,7 @@ from chts_hf.runs.recipe import (
     describe_run,
     finish,
     keep,
+    run_script,
     setup_logging,
 )
 from chts_hf.runs.resume import STOPPED, StopOnSignal, find_checkpoint

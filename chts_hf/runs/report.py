@@ -90,12 +90,9 @@ def format_table(results: Mapping[str, Any]) -> str:
     if {"predict_bleu", "predict_accuracy", "eval_loss"} & results.keys():
         lines.append("-" * _WIDTH)
     if "predict_bleu" in results:
-        lines.append(
-            _row("BLEU, test", f"{results['predict_bleu']:.2f}", results["bleu_signature"])
-        )
-        lines.append(
-            _row("chrF, test", f"{results['predict_chrf']:.2f}", results["chrf_signature"])
-        )
+        for key, name in (("bleu", "BLEU, test"), ("chrf", "chrF, test")):
+            value, signature = results[f"predict_{key}"], results[f"{key}_signature"]
+            lines.append(_row(name, f"{value:.2f}", signature))
     if "predict_accuracy" in results:
         remark = f"% of {results['test_images']} test images"
         lines.append(_row("accuracy", f"{results['predict_accuracy']:.2f}", remark))

@@ -51,7 +51,8 @@ def test_later_ones_win(config: str, tmp_path: Path) -> None:
     second.write_text("max_steps: 9\nseed: 5\nchts: {update_interval: 4}\n")
     arguments = read_arguments(
         [config, str(second), "--seed", "6", "--do_train=false", "--chts.sparsity", "0.95",
-         "--chts.init", "brf", "--chts.init_options", "{r: 1e-1}", "--chts.zeta=1e-1", "--source-lang", "de",
+         "--chts.init", "brf", "--chts.init_options", "{r: 1e-1}", "--chts.zeta=1e-1",
+         "--source-lang", "de",
          "--target_lang", "en"]
     )  # fmt: skip
     assert arguments.setting == "more"
