@@ -258,7 +258,7 @@ def _saved_folder(args: TrainingArguments, state: TrainerState) -> Path:
     name = f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
     if not state.is_hyper_param_search:
         return _run_folder(args) / name
-    written = _run_folder(args).glob(f"*/{name}/trainer_state.json")
+    written = _run_folder(args).glob(f"**/{name}/trainer_state.json")
     return max(written, key=lambda path: path.stat().st_mtime_ns).parent
 
 
