@@ -60,7 +60,7 @@ def analyse_small() -> None:
 
 
 def time_layer(density: float) -> dict[str, float]:
-    """Step → seconds, for a BRF mask; a measure that shares a step with others is timed after it."""
+    """Step → seconds, for a BRF mask; what measures share is a step of its own before them."""
     links = round(density * SHAPE[0] * SHAPE[1])
     mask = brf(SHAPE, links, torch.Generator().manual_seed(0), r=0.25).numpy()
     rng = np.random.default_rng(0)

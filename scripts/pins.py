@@ -32,7 +32,7 @@ def resolve(torch_spec: str) -> list[dict[str, Any]]:
     """Return pip's metadata of all packages the project needs, at their newest versions."""
     command = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     command += ["--dry-run", "--ignore-installed", "--report", "-", *shlex.split(torch_spec)]
-    command += ["--editable", f"{ROOT}[recipes,dev]"]
+    command += ["--editable", f"{ROOT}[analysis,browser,recipes,dev]"]
     report = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return [entry["metadata"] for entry in json.loads(report)["install"]]
 

@@ -7,15 +7,15 @@ Everything is made from seeds: the same pictures come out again.
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from chts_hf.analysis import Network, hyperbolicity, rewire, single_layer
+from chts_hf.analysis import Network, rewire, single_layer
 from chts_hf.analysis.network import Mask
 from chts_hf.analysis.report.disk import disk
+from chts_hf.analysis.report.svg import wrap
 from chts_hf.topology import ch_scores
 from chts_hf.topology.ring import brf
 
@@ -42,9 +42,7 @@ def main() -> None:
     _write("theory_link_prediction.svg", link_prediction())
     ring = brf((96, 64), 620, torch.Generator().manual_seed(0), r=0.1).numpy()
     for name, mask in (("ring", ring), ("random", rewire(ring, np.random.default_rng(0)))):
-        verdict = hyperbolicity(single_layer(name, mask))
-        print(name, verdict)
-        alt = f"Coalescent embedding of a {name} mask, p = {verdict.p:.2g}"
+        alt = f"Coalescent embedding of a {name} mask"
         _write(f"theory_disk_{name}.svg", disk(Network(single_layer(name, mask), 0), alt))
 
 
@@ -55,7 +53,8 @@ def link_prediction() -> str:
     mask[0, 2] = mask[4, 3] = False  # two links missing inside the communities
     mask[2, 3] = True  # one link between them
     scores = ch_scores(torch.from_numpy(mask), "CH2-L3n").numpy()
-    return _layer(mask, scores) + _grid(mask, scores)
+    alt = "A layer in two communities and the scores of its absent links"
+    return wrap(_layer(mask, scores) + _grid(mask, scores), (720, 390), alt)
 
 
 def _layer(mask: Mask, scores: np.ndarray) -> str:
@@ -110,13 +109,7 @@ def _grid(mask: Mask, scores: np.ndarray) -> str:
 
 
 def _write(name: str, content: str) -> None:
-    """Give a picture its colours, and a frame where it has none."""
-    if not content.startswith("<svg"):
-        alt = escape("A layer in two communities and the scores of its absent links")
-        content = (
-            f'<svg viewBox="0 0 720 390" role="img" aria-label="{alt}" '
-            f'xmlns="http://www.w3.org/2000/svg">{content}</svg>'
-        )
+    """Give a picture its colours."""
     head, body = content.split(">", 1)
     (IMAGES / name).write_text(f"{head}>{STYLE}{body}\n", encoding="utf-8")
 
