@@ -23,7 +23,7 @@ DEMO_OUT := output/demo
 # Tests run side by side, so each process keeps to one thread.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --durations 10
 
-.PHONY: help env demo digits test test-all quality style bench compare finetune results pins clean distclean
+.PHONY: help env demo digits test test-all quality style bench bench-inference compare finetune results pins clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench: env ## measure what sparse training costs beside dense training
 
 compare: env ## compare ten methods in miniature, under half an hour (output/compare)
 	$(RUN) recipes/compare.py configs/compare_demo.yaml --results_dir output/compare/demo_records
+
+bench-inference: env ## measure how fast a sparse model generates on this CPU
+	$(RUN) benchmarks/inference.py
 
 finetune: env ## make a trained dense translator sparse: CHTss against pruning at once
 	$(RUN) recipes/finetune.py configs/demo.yaml

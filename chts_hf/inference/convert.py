@@ -37,8 +37,8 @@ def to_sparse_inference(
     and the sparse weights are never both in memory as a whole; it is put into ``eval()``.
 
     ``generate`` gives the same tokens as before: the outputs differ by the rounding of another
-    order of summation. The result cannot be trained, and is saved sparse or dense *before* it is
-    converted. It works on the CPU in float32: a model elsewhere, or in half precision, is
+    order of summation. The result cannot be trained; ``save_pretrained`` writes it as the dense
+    model it was. It works on the CPU in float32: a model elsewhere, or in half precision, is
     returned as it is, with a warning.
 
     Args:
@@ -52,12 +52,20 @@ def to_sparse_inference(
     Returns:
         ``model``.
 
+    Raises:
+        ValueError: the model was converted before, or no layer is a target.
+
     Example:
         >>> from transformers import AutoModelForSeq2SeqLM
         >>> model = AutoModelForSeq2SeqLM.from_pretrained(folder)  # doctest: +SKIP
         >>> model = to_sparse_inference(model)  # doctest: +SKIP
         >>> model.generate(**batch, num_beams=4)  # doctest: +SKIP
     """
+    if any(isinstance(module, SparseLinear) for module in model.modules()):
+        raise ValueError(
+            f"this {type(model).__name__} multiplies sparsely already; load the model again to "
+            "choose anew"
+        )
     model.eval()
     targets = all_targets(model, config)
     parameters = {target.parameter_name: target for target in targets}
@@ -106,7 +114,7 @@ def _convert(
     choice = choices[key]
     if choice.kernel == "dense":
         return "dense"
-    replacement = SparseLinear(weight, bias, choice.kernel).eval()
+    replacement = SparseLinear(weight, bias, choice.kernel, transposed=target.transposed).eval()
     for name in layers:
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, replacement)

@@ -99,7 +99,7 @@ def _activation(model: nn.Module, up: Target) -> Activation | None:
         path = path.rpartition(".")[0]
         parent = model.get_submodule(path)
         for name in _ACTIVATIONS:
-            found = getattr(parent, name, None)
+            found: Activation | None = getattr(parent, name, None)
             if callable(found):
                 return found
     return None

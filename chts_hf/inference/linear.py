@@ -16,13 +16,15 @@ class SparseLinear(nn.Module):
     """y = x Wᵀ + b on the CPU, with W in compressed sparse rows (CSR), for inference.
 
     Takes the place of an ``nn.Linear`` (or of GPT-2's ``Conv1D``): same inputs, same outputs to
-    rounding. It has no gradient, and its ``weight`` is None; :meth:`to_dense` gives the matrix.
+    rounding, and in a ``state_dict`` the same dense ``weight``, so that a model saved with it is an
+    ordinary one. It has no gradient, and its ``weight`` is None; :meth:`to_dense` gives the matrix.
 
     Args:
         weight: float32 matrix of shape (out, in) on the CPU; its zeros are left out.
         bias: of shape (out,), kept as it is; or None.
         kernel: "native", the kernel of ``csr_linear.c`` (built on first use by the machine's C
             compiler), or "torch", ``torch.mm`` with a sparse matrix, which is MKL's product.
+        transposed: whether a ``state_dict`` gives the weight as (in, out), as ``Conv1D`` does.
 
     Raises:
         ValueError: an unknown kernel, a weight that is no float32 matrix on the CPU, or more than
@@ -39,7 +41,14 @@ class SparseLinear(nn.Module):
     column: Tensor
     value: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, kernel: str = "torch") -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        kernel: str = "torch",
+        *,
+        transposed: bool = False,
+    ) -> None:
         super().__init__()
         if kernel not in KERNELS:
             raise ValueError(f"kernel is {kernel!r}; it must be one of {KERNELS}")
@@ -50,13 +59,15 @@ class SparseLinear(nn.Module):
             )
         self.out_features, self.in_features = weight.shape
         self.kernel = kernel
+        self.transposed = transposed
         start, column, value = to_csr(weight.detach())
         # Half the bytes of an index are half the traffic that a product with few tokens waits for.
         short = kernel == "native" and self.in_features <= _UINT16_COLUMNS
         self.register_parameter("weight", None)
-        self.register_buffer("start", start)
-        self.register_buffer("column", column.to(torch.uint16 if short else torch.int32))
-        self.register_buffer("value", value)
+        self.register_buffer("start", start, persistent=False)
+        column = column.to(torch.uint16 if short else torch.int32)
+        self.register_buffer("column", column, persistent=False)
+        self.register_buffer("value", value, persistent=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     @property
@@ -66,7 +77,7 @@ class SparseLinear(nn.Module):
 
     def to_dense(self) -> Tensor:
         """The weight matrix, of shape (out, in)."""
-        dense = torch.zeros(self.out_features, self.in_features)
+        dense = self.value.new_zeros(self.out_features, self.in_features)
         rows = torch.arange(self.out_features).repeat_interleave(self.start.diff())
         dense[rows, self.column.long()] = self.value
         return dense
@@ -103,6 +114,14 @@ class SparseLinear(nn.Module):
         # An operator can be traced by torch.compile, and costs more than a call of the function.
         multiply = _compilable if torch.compiler.is_compiling() else _multiply
         return multiply(x, self.start, self.column, self.value, self.bias, self.kernel)
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Tensor], prefix: str, keep_vars: bool
+    ) -> None:
+        # A checkpoint without the weight's own key would load elsewhere with random weights.
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        dense = self.to_dense()
+        destination[f"{prefix}weight"] = dense.T.contiguous() if self.transposed else dense
 
     def extra_repr(self) -> str:
         """Sizes, density and kernel, for the model's printed form."""

@@ -35,7 +35,7 @@ def widths_by_field(**fields: str) -> Express:
             field_of[layer] = next((f for f, p in fields.items() if re.search(p, layer)), None)
             if field_of[layer] is None:
                 raise ValueError(f"no field of {type(config).__name__} is the width of {layer}")
-        widths = {}
+        widths: dict[str, int] = {}
         for field in fields:
             members = [layer for layer in needed if field_of[layer] == field]
             if members:

@@ -8,7 +8,7 @@ import logging
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForSeq2SeqLM, GPT2Config, GPT2LMHeadModel
 
 from chts_hf import CHTsConfig, find_targets
 from chts_hf.inference import Choice, SparseLinear, choose, measure, to_sparse_inference
@@ -52,6 +52,9 @@ def test_the_same_tokens_for_gpt2_whose_weights_lie_the_other_way_round():
     assert len(sparse_layers(model)) == 4
     with torch.no_grad():
         ids = sentences()["input_ids"]
+        loaded = GPT2LMHeadModel(model.config).eval()
+        loaded.load_state_dict(model.state_dict())
+        assert torch.equal(loaded(ids).logits, dense(ids).logits)
         torch.testing.assert_close(model(ids).logits, dense(ids).logits, rtol=1e-4, atol=1e-5)
 
 
@@ -98,6 +101,18 @@ def test_a_matrix_of_two_modules_is_replaced_in_both():
     to_sparse_inference(model, choose=always("torch"))
     assert isinstance(model.fc1, SparseLinear)
     assert model.fc1 is model.fc2
+
+
+def test_a_converted_model_is_saved_as_the_dense_one_it_was(tmp_path):
+    model = SEQ2SEQ["marian"]()
+    sparsify(model)
+    dense = copy.deepcopy(model).state_dict()
+    to_sparse_inference(model, choose=always("native")).save_pretrained(tmp_path)
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path).state_dict()
+    assert loaded.keys() == dense.keys()
+    assert all(torch.equal(loaded[name], dense[name]) for name in dense)
+    with pytest.raises(ValueError, match="MarianMTModel multiplies sparsely already"):
+        to_sparse_inference(model)
 
 
 def test_half_precision_is_left_as_it_is(caplog):
