@@ -13,7 +13,8 @@ from chts_hf.config import CHTsConfig
 
 #: The recipe's arguments that say where and how fast a run is done, not what comes out.
 EXECUTION = (
-    "output_dir", "data_dir", "seed", "disable_tqdm", "logging_steps", "report_to", "use_cpu",
+    "output_dir", "data_dir", "seed", "disable_tqdm", "per_device_eval_batch_size",
+    "logging_steps", "report_to", "use_cpu",
     "dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor",
     "dataloader_persistent_workers", "save_total_limit", "push_to_hub", "setting",
 )  # fmt: skip

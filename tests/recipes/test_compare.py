@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from tests.recipes.test_translation import CHTS, TINY
 
 SMALL = {
     **TINY, "dataset_name": "embedded", "embedded_train": 80, "embedded_validation": 6,
-    "embedded_test": 7, "max_steps": 60, "save_strategy": "steps", "save_steps": 30,
+    "embedded_test": 7, "max_steps": 90, "save_strategy": "steps", "save_steps": 30,
     "save_total_limit": 1, "eval_strategy": "steps", "eval_steps": 30, "logging_steps": 2,
 }  # fmt: skip
 
@@ -36,37 +34,50 @@ def write_config(folder: Path, **changes: object) -> list[str]:
             str(folder / "out"), "--jobs", "1", "--methods", "dense", "chts"]  # fmt: skip
 
 
+def interrupt_at(step: int, batches: Path) -> threading.Event:
+    """Send ourselves SIGTERM when a run has come so far, unless the event is set before."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            if compare.steps_done(batches) >= step:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    return over
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_a_comparison_that_is_stopped_goes_on(tmp_path: Path) -> None:
+@pytest.mark.timeout(1500)
+def test_a_comparison_that_is_stopped_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = write_config(tmp_path)
-    command = [sys.executable, compare.__file__, *words]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     dense, chts = tmp_path / "out" / "dense_seed0", tmp_path / "out" / "chts_s75_seed0"
-    deadline = time.monotonic() + 250
-    while compare.steps_done(chts / "batches.txt") < 5 and time.monotonic() < deadline:
-        assert started.poll() is None, started.communicate()[0]
-        time.sleep(0.05)
-    started.send_signal(signal.SIGTERM)
-    said = started.communicate(timeout=100)[0].decode()
-    assert started.returncode == STOPPED, said
+    over = interrupt_at(5, chts / "batches.txt")
+    code = compare.main(words)
+    over.set()
+    said = capsys.readouterr().out
+    assert code == STOPPED, said
     assert "stopped by SIGTERM; 1 of 2 runs are finished" in said
     results = tmp_path / "results"
     assert [path.name for path in results.iterdir()] == ["dense_seed0.json"]
     assert not list(dense.glob("checkpoint-*"))
     assert len(list(chts.glob("checkpoint-*"))) == 1
 
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr
-    assert "2 of 2 runs are finished, 1 of them in these" in done.stdout
-    assert "Missing, 1 of 3 runs:** rigl at 0.75 (seed 0)" in done.stdout
+    assert compare.main(words) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 runs are finished, 1 of them in these" in said
+    assert "Missing, 1 of 3 runs:** rigl at 0.75 (seed 0)" in said
     records = {path.stem: json.loads(path.read_text()) for path in results.iterdir()}
     first, second = records["dense_seed0"], records["chts_s75_seed0"]
-    assert 5 <= second["resumed_from_step"] < 60
+    assert 5 <= second["resumed_from_step"] < 90
     for name in ("batches", "initial_weights"):
         assert first[name] == second[name] is not None
     assert second["sparsity"] == pytest.approx(0.75)
-    assert [step for step, _ in second["curves"]["eval_loss"]] == [30, 60]
+    assert [step for step, _ in second["curves"]["eval_loss"]] == [30, 60, 90]
     assert len(second["curves"]["anp"]) >= 30
     assert second["relative_training_flops"] == 0.25
     assert (tmp_path / "out" / "curves_75.svg").is_file()
@@ -75,6 +86,7 @@ def test_a_comparison_that_is_stopped_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.distributed
+@pytest.mark.timeout(1500)
 def test_a_run_that_fails_is_reported_with_its_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

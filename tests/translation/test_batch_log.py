@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 
 from chts_hf.translation.batch_log import BatchLog, batch_number, batches_digest
@@ -46,10 +45,8 @@ def test_a_digest_is_of_all_steps_in_order(tmp_path: Path) -> None:
     assert twice != batches_digest(write("f", (1, 6), (1, 5)), 1)
     again.write_text(again.read_text() + "4 00")  # half a line
     assert batches_digest(again, 3) == whole
-    write("b", (3, 8))
-    with again.open("a") as file:
-        file.write("3 0000000000000000\n")
-    with pytest.raises(ValueError, match="step 3 was trained on one batch before"):
-        batches_digest(again, 3)
+    again.write_text(again.read_text() + "\n")
+    write("b", (3, 8))  # a resume that was not exact
+    assert batches_digest(again, 3) not in (whole, None)
     BatchLog(again).clear()
     assert not again.exists()
