@@ -27,7 +27,7 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadf
 	results pins clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: ## set up the environment (every other target does so by itself)
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.10 found; name one: make PYTHON=/path/to/python" >&2; exit 1; }
