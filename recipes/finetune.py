@@ -23,6 +23,12 @@ from pathlib import Path
 from typing import Any
 
 TRANSLATION = Path(__file__).with_name("translation.py")
+#: Run → what a table calls it.
+LABELS = {
+    "dense": "dense",
+    "chtss": "chtss, from the trained dense model",
+    "one-shot": "pruned at once, then static",
+}
 #: Run → the fields of CHTsConfig that make it.
 FINE_TUNING: dict[str, dict[str, Any]] = {
     "chtss": {"method": "chtss", "init": "magnitude", "initial_sparsity": 0.0},
@@ -40,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--output_dir", type=Path, default=Path("output/finetune"))
     parser.add_argument("--finetune_steps", type=int, default=1500)
     parser.add_argument("--finetune_noam_factor", type=float, default=0.5)
+    parser.add_argument("--results_dir", type=Path, help="keep each run's record here too")
     options, rest = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
 
     dense = options.output_dir / "dense"
@@ -57,10 +64,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
             f"{name:<12}{run['predict_bleu']:>8.2f}{run['predict_chrf']:>8.2f}"
             f"{run['sparsity']:>10.4f}{run['eval_loss']:>18.4f}"
         )
+    for name, run in results.items():
+        run["label"] = LABELS[name]
+        if options.results_dir is not None:
+            _write(options.results_dir / f"finetune_{name}_seed{run['seed']}.json", run)
     path = options.output_dir / "finetune.json"
-    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write(path, results)
     print(f"written to {path}")
     return {name: run["predict_bleu"] for name, run in results.items()}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _run(words: Sequence[str], folder: Path) -> dict[str, Any]:

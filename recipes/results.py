@@ -126,6 +126,7 @@ def fill_tables(text: str, runs: Sequence[dict[str, Any]]) -> str:
             raise ValueError(f"there is no run of {mark[2]} to fill its table with")
         return f"{mark[1]}\n{table(settings[mark[2]])}\n<!-- end of table -->"
 
+    # (A name of several words is a table of another command.)
     return re.sub(r"(<!-- table: (\w+) -->)\n.*?<!-- end of table -->", fill, text, flags=re.S)
 
 
@@ -169,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, default=REPOSITORY / "docs" / "results")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results.md")
-    pages = [REPOSITORY / "README.md", REPOSITORY / "docs" / "images.md"]
+    pages = [REPOSITORY / name for name in ("README.md", "docs/images.md", "docs/methods.md")]
     parser.add_argument("--pages", type=Path, nargs="*", default=pages, help="with marked tables")
     arguments = parser.parse_args(argv)
     arguments.output.write_text(write_page(arguments.folder), encoding="utf-8")

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM
-from transformers import TrainerCallback
+from transformers import AutoModelForSeq2SeqLM, TrainerCallback
 
 from chts_hf.runs.resume import STOPPED
 from recipes import translation
