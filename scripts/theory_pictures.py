@@ -85,7 +85,7 @@ def _grid(mask: Mask, scores: np.ndarray) -> str:
     """The mask as a table: links filled, absent links with their score."""
     side, left, top = 46, 420, 50
     parts = [
-        f'<text x="{left - 30}" y="24">its mask: links blue, elsewhere the CH2-L3n score</text>'
+        f'<text x="{left - 30}" y="24">its mask: links, and CH2-L3n scores</text>'
     ]
     for out in range(6):
         parts.append(f'<text class="mid" x="{left - 18}" y="{top + side * out + 28}">{out}</text>')
