@@ -84,9 +84,7 @@ def _line(left: int, right: int, style: str, width: str) -> str:
 def _grid(mask: Mask, scores: np.ndarray) -> str:
     """The mask as a table: links filled, absent links with their score."""
     side, left, top = 46, 420, 50
-    parts = [
-        f'<text x="{left - 30}" y="24">its mask: links blue, elsewhere the CH2-L3n score</text>'
-    ]
+    parts = [f'<text x="{left - 30}" y="24">its mask: links, and CH2-L3n scores</text>']
     for out in range(6):
         parts.append(f'<text class="mid" x="{left - 18}" y="{top + side * out + 28}">{out}</text>')
         parts.append(f'<text class="mid" x="{left + side * out + 22}" y="{top + 296}">{out}</text>')

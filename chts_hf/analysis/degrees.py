@@ -82,7 +82,7 @@ def _fit_tail(positive: Ints, rng: np.random.Generator, samples: int) -> PowerLa
         if not tail.all():
             sample = np.where(above, sample, rng.choice(positive[~tail], len(positive)))
         if len(np.unique(sample)) >= 3:
-            farther += _fit(sample).power_law.D >= law.D
+            farther += bool(_fit(sample).power_law.D >= law.D)
     ratio, _ = fit.distribution_compare("power_law", "exponential", normalized_ratio=True)
     return PowerLaw(
         float(law.alpha),

@@ -109,7 +109,7 @@ def _lead(run: RunData) -> str:
     said = [f"Trained with {method}" if method else "A sparse network"]
     if run.results.get("dataset"):
         said.append(f"on {run.results['dataset']}")
-    steps = run.results.get("steps") or (run.frames[-1] if run.frames else None)
+    steps = run.results.get("steps") or max((e.get("step", 0) for e in run.log), default=0)
     if steps:
         said.append(f"for {steps:,} steps")
     return " ".join(said) + ". Every sentence and number below is computed from the run's files."

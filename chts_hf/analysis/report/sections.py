@@ -56,9 +56,9 @@ def learning(run: RunData) -> Section:
     """Score and loss over time beside density, ITOP rate and ANP."""
     title = "What it learned while it was rewired"
     what = (
-        "Above what the network can do, below how many links it has (density), how many of all "
-        "possible links it has ever tried (ITOP rate), and how many hidden neurons carry a signal "
-        "(ANP), over the same steps."
+        "What the network can do, and over the same steps how many links it has (density), how "
+        "many of all possible links it has ever tried (ITOP rate), and how many hidden neurons "
+        "carry a signal (ANP)."
     )
     step = Axis("optimizer step", low=0)
     figures, said = [], []
