@@ -153,15 +153,11 @@ _OTHERS = ("_mlp_", "compare_", "_files")
 
 @pytest.mark.parametrize(
     "path",
-<<<<<<< HEAD
     [
         path
         for path in sorted(Path("configs").glob("*.yaml"))
         if not any(part in path.stem for part in _OTHERS)
     ],
-=======
-    [path for path in sorted(Path("configs").glob("*.yaml")) if "\nd_model:" in path.read_text()],
->>>>>>> mlp
     ids=lambda path: path.stem,
 )
 def test_the_configurations_of_the_repository_are_read(path: Path) -> None:
