@@ -40,7 +40,7 @@ def mask_images(run: RunData, chain: Chain, last: Network) -> Section:
 <script type="application/json" id="mask-data">{text}</script>"""
     first, end = run.masks(run.frames[0]), run.masks(run.frames[-1])
     shares = {
-        name: np.count_nonzero(end[name] & first[name]) / max(np.count_nonzero(end[name]), 1)
+        name: np.count_nonzero(end[name] & first[name]) / max(int(np.count_nonzero(end[name])), 1)
         for name in end
     }
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
@@ -95,7 +95,7 @@ def degree_distributions(first: Chain, last: Chain, seed: int) -> Section:
         ]
         if law is not None:
             k = np.array([law.k_min, max(now.max(), law.k_min + 1)], dtype=float)
-            share = law.tail / max(np.count_nonzero(now), 1)
+            share = law.tail / max(int(np.count_nonzero(now)), 1)
             fit = share * (k / law.k_min) ** (1 - law.exponent)
             series.append(Series(f"fit, γ = {law.exponent:.2f}", k.tolist(), fit.tolist(), 0))
             verdict = (

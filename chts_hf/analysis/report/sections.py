@@ -140,8 +140,8 @@ def alive_neurons(run: RunData) -> Section:
     rows = []
     for name, mask in last.items():
         for side, axis in (("out", 1), ("in", 0)):
-            shares = (float(first[name].any(axis=axis).mean()), float(mask.any(axis=axis).mean()))
-            rows.append((f"{_short(name)} · {side}", *shares))
+            before, after = (float(m.any(axis=axis).mean()) for m in (first[name], mask))
+            rows.append((f"{_short(name)} · {side}", before, after))
     shares = np.array([r[1:] for r in rows])
     emptiest = int(shares[:, 1].argmin())
     sees = (
