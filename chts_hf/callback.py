@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    DefaultFlowCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from chts_hf.checkpoint.final_save import save_sparsely
+from chts_hf.checkpoint.final_save import save_densely, save_sparsely
 from chts_hf.checkpoint.mask_file import (
     MASK_FILE,
     MaskFileError,
@@ -119,7 +125,9 @@ class CHTsCallback(TrainerCallback):
                 correlation=self.correlation,
             )
         self.sparsifier.owner = state
-        if not self.config.is_dense:
+        if self.config.is_dense:
+            save_densely(model)
+        else:
             save_sparsely(model, self.sparsifier.masks, self.sparsifier.config)
         stats = self.sparsifier.stats()
         logger.info(
@@ -157,7 +165,7 @@ class CHTsCallback(TrainerCallback):
     ) -> None:
         if self.sparsifier is not None and state.log_history and not self.config.is_dense:
             stats = self.sparsifier.stats()
-            found = {f"topology/{name}": stats[name] for name in _LOGGED}
+            found = {f"topology/{name}": stats[name] for name in LOGGED}
             state.log_history[-1].update(found)
             if logs is not None:
                 logs.update(found)  # what the callbacks behind this one, loggers among them, see
@@ -181,6 +189,7 @@ class CHTsCallback(TrainerCallback):
         if args.load_best_model_at_end and state.best_model_checkpoint and not self.config.is_dense:
             # The Trainer has just put the best checkpoint's weights back; its masks belong to them.
             folder = Path(state.best_model_checkpoint)
+            self.sparsifier.check_ranks()  # the first rank comes here when it has written them
             masks, _ = load_masks(folder)
             with _named_mask_file(folder):
                 # Weights and masks of that checkpoint, but the whole run's counts.
@@ -226,16 +235,21 @@ class CHTsCallback(TrainerCallback):
 
 
 #: Of :meth:`chts_hf.Sparsifier.stats`, what stands beside the losses.
-_LOGGED = ("sparsity", "itop_rate", "anp")
+LOGGED = ("sparsity", "itop_rate", "anp")
 
 
 def _come_first(callback: CHTsCallback, trainer: Trainer) -> None:
     """Put the callback before the loggers, which the Trainer puts before a user's callbacks.
 
-    (A new list, since the Trainer is walking along the old one just now.)
+    What decides when to save stays before it, so that it knows of a save that is to come. (A new
+    list, since the Trainer is walking along the old one just now.)
     """
+
+    def place(other: TrainerCallback) -> int:
+        return 0 if isinstance(other, DefaultFlowCallback) else 1 if other is callback else 2
+
     handler = trainer.callback_handler
-    handler.callbacks = sorted(handler.callbacks, key=lambda other: other is not callback)
+    handler.callbacks = sorted(handler.callbacks, key=place)
 
 
 @contextmanager

@@ -57,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except ModuleNotFoundError as error:
+        print(f"chts-hf: error: {error}; pip install '.[analysis]' has it", file=sys.stderr)
+        return 1
     except _EXPECTED as error:
         print(f"chts-hf: error: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 1)

@@ -34,9 +34,7 @@ from chts_hf.update import LayerInput, LayerOutput
 from chts_hf.zero_links import take_zero_links
 
 # Models that have a sparsifier, so that a second one is refused instead of fighting the first.
-_ATTACHED: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Sparsifier]] = (
-    weakref.WeakKeyDictionary()
-)
+_ATTACHED: weakref.WeakKeyDictionary[nn.Module, Sparsifier] = weakref.WeakKeyDictionary()
 
 
 class Sparsifier:
@@ -148,7 +146,7 @@ class Sparsifier:
             self._handles.append(self._optimizer.register_step_post_hook(self._note_step))
             self._handles.append(LearningRateFactor(self._optimizer, self._lr_factor))
         self._announce_gradient()
-        _ATTACHED[model] = weakref.ref(self)
+        _ATTACHED[model] = self
         self._model = weakref.ref(model)
 
     # -- the loop ----------------------------------------------------------------------------
@@ -301,8 +299,10 @@ class Sparsifier:
         state = getattr(self._given_optimizer, "gradient_state", None)
         return state is not None and not state.sync_gradients
 
-    def _note_step(self, *_: object) -> None:
-        self._stepped = True
+    def _note_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        # Fused optimizers are called at an overflow too, and leave the step out themselves.
+        overflow = getattr(optimizer, "found_inf", None)
+        self._stepped = overflow is None or not bool(overflow)
 
     def _lr_factor(self) -> float:
         since = None if self._regrown_at is None else self.step_count + 1 - self._regrown_at
@@ -370,9 +370,9 @@ class Sparsifier:
     def _layer_input(self, target: Target, gradients: dict[str, Tensor]) -> LayerInput:
         name = target.parameter_name
         config = self._layer_config[target.name]
-        sparsity = self.plan.sparsity(
-            self.step_count, self._initial[target.name], self._final[target.name]
-        )
+        ends = self._initial[target.name], self._final[target.name]
+        sparsity = self.plan.sparsity(self.step_count, *ends)
+        mask, size = target.view(self.masks[name]), math.prod(target.shape)
         resting = target.name in self._resting
         gradient = None
         if self.config.needs_gradient:
@@ -384,10 +384,11 @@ class Sparsifier:
         return LayerInput(
             target=target,
             config=config,
-            mask=target.view(self.masks[name]),
+            mask=mask,
             weight=target.view(self._parameters[name].detach()),
             gradient=gradient,
-            links=topology.link_count(math.prod(target.shape), sparsity),
+            # A run resumed with more steps may be denser by its schedule than it is already.
+            links=min(topology.link_count(size, sparsity), int(torch.count_nonzero(mask))),
             zeta=0.0 if resting else self.plan.zeta(self.step_count),
             delta=self.plan.delta(self.step_count),
             heads=target.heads if config.per_head and target.role in "qkv" else 1,
@@ -396,5 +397,4 @@ class Sparsifier:
 
 def attached_sparsifier(model: nn.Module) -> Sparsifier | None:
     """The sparsifier that holds this model now, if one does."""
-    reference = _ATTACHED.get(model)
-    return reference() if reference is not None else None
+    return _ATTACHED.get(model)

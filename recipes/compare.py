@@ -3,7 +3,7 @@
 
     python recipes/compare.py configs/compare_demo.yaml
     python recipes/compare.py configs/compare_multi30k_small.yaml --data_dir FOLDER --jobs 2
-    python recipes/compare.py configs/compare_multi30k.yaml --jobs 8 --time_limit 9
+    python recipes/compare.py configs/compare_multi30k.yaml --jobs 8 --time_limit 55
 
 Every run is recipes/translation.py with the same arguments but its method, sparsity and seed: the
 same batches in the same order and the same first weights, which its record proves. A finished run
@@ -40,6 +40,7 @@ from chts_hf.compare.record import make_record, read_record, record_path, write_
 from chts_hf.compare.runner import Job, State, StopRequest, run_jobs  # noqa: E402
 from chts_hf.compare.spec import Comparison, Run, read_comparison  # noqa: E402
 from chts_hf.compare.tables import missing_text, quality_table  # noqa: E402
+from chts_hf.runs.report import git_commit  # noqa: E402
 from chts_hf.runs.resume import STOPPED  # noqa: E402
 
 TRANSLATION = Path(__file__).resolve().with_name("translation.py")
@@ -63,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.report:
         write_page(comparison, results, output)
         return 0
+    if missing and options.commit is None and git_commit(REPOSITORY) is None:
+        raise ValueError("there is no git here to name the runs' commit; say --commit HASH")
     jobs = [make_job(comparison, run, output / run.name) for run in missing]
 
     def finish(job: Job) -> None:

@@ -81,12 +81,15 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 def _run(words: Sequence[str], folder: Path) -> dict[str, Any]:
     """Run recipes/translation.py in a process of its own, unless its results are there."""
-    path = folder / "all_results.json"
+    path, asked = folder / "all_results.json", folder / "command.json"
     if path.exists():
+        if asked.exists() and json.loads(asked.read_text(encoding="utf-8")) != list(words):
+            raise ValueError(f"{folder} holds a run with other options; choose another folder")
         print(f"keeping the finished run in {folder}; remove the folder to repeat it")
     else:
         command = [sys.executable, str(TRANSLATION), *words, "--output_dir", str(folder)]
         subprocess.run(command, check=True)
+        asked.write_text(json.dumps(list(words)), encoding="utf-8")
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return results
 

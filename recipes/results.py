@@ -24,8 +24,12 @@ from typing import Any
 
 from chts_hf.compare.page import write_comparison
 from chts_hf.compare.spec import read_comparison
+from chts_hf.compare.tables import short_commit
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+#: Where there are marked tables.
+PAGES = ("README.md", "docs/images.md", "docs/inference.md", "docs/methods.md")
+INFERENCE = REPOSITORY / "docs" / "results" / "benchmark_inference.json"
 NEEDED = ("setting", "dataset", "method", "target_sparsity", "seed", "steps", "commit", "machine")
 #: What a kind of run is known by → its columns with a mean over seeds: title, key, digits.
 SCORES = {
@@ -73,7 +77,7 @@ def load_runs(folder: Path) -> list[dict[str, Any]]:
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
-    """One setting's table: a row for each method and sparsity, by falling sparsity and loss."""
+    """One setting's table: a row for each method and sparsity, by rising sparsity and loss."""
     rows: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for run in runs:
         name = run.get("label", run["method"])  # a comparison may have variants of a method
@@ -90,7 +94,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         cells = [method, f"{sparsity:g}"]
         cells += [_mean([run.get(key) for run in group], digits) for _, key, digits in measured]
         cells.append(", ".join(str(run["seed"]) for run in group))
-        cells.append(", ".join(sorted({run["commit"][:10] for run in group})))
+        cells.append(", ".join(sorted({short_commit(run["commit"]) for run in group})))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -113,6 +117,26 @@ def by_setting(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
     return settings
 
 
+def inference_table(path: Path) -> str:
+    """The table of ``benchmarks/inference.py``: what generation gained, beside goal and bound."""
+    models = json.loads(path.read_text(encoding="utf-8"))["models"]
+    lines = [
+        "| width, FFN | sparsity | batch | dense / sparse | goal | bound | memory, of dense |",
+        f"|{' --- |' * 7}",
+    ]
+    for model in models:
+        for run in model["generation"]:
+            ratio = run["speedup"]
+            spread = f"({ratio['quartile_low']:.2f} to {ratio['quartile_high']:.2f})"
+            lines.append(
+                f"| {model['width']}, {model['feed_forward']} | {model['sparsity']:.0%} "
+                f"| {run['batch']} | {ratio['median']:.2f} {spread} | {model['goal']:g} "
+                f"| {run['speedup_if_layers_took_no_time']:.2f} "
+                f"| {model['memory']['sparse_over_dense']:.2f} |"
+            )
+    return "\n".join(lines)
+
+
 def fill_tables(text: str, runs: Sequence[dict[str, Any]]) -> str:
     """Put each setting's table between the marks that a page has for it.
 
@@ -122,6 +146,8 @@ def fill_tables(text: str, runs: Sequence[dict[str, Any]]) -> str:
     settings = by_setting(runs)
 
     def fill(mark: re.Match[str]) -> str:
+        if mark[2] == INFERENCE.stem:
+            return f"{mark[1]}\n{inference_table(INFERENCE)}\n<!-- end of table -->"
         if mark[2] not in settings:
             raise ValueError(f"there is no run of {mark[2]} to fill its table with")
         return f"{mark[1]}\n{table(settings[mark[2]])}\n<!-- end of table -->"
@@ -170,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, default=REPOSITORY / "docs" / "results")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results.md")
-    pages = [REPOSITORY / name for name in ("README.md", "docs/images.md", "docs/methods.md")]
+    pages = [REPOSITORY / name for name in PAGES]
     parser.add_argument("--pages", type=Path, nargs="*", default=pages, help="with marked tables")
     arguments = parser.parse_args(argv)
     arguments.output.write_text(write_page(arguments.folder), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from chts_hf import CHTsConfig, Sparsifier
+from chts_hf.sparsifier import attached_sparsifier
 from tests.builders import tiny_marian
 
 BATCH = {
@@ -333,3 +335,38 @@ def test_masks_of_other_weights_are_refused():
     state["masks"].pop(next(iter(state["masks"])))
     with pytest.raises(ValueError, match="another model or configuration: missing"):
         sparsifier.load_state_dict(state)
+
+
+def test_a_sparsifier_that_was_dropped_still_holds_its_model():
+    """Its hooks are on the parameters, so another one beside it would mask gradients twice."""
+    model = tiny_marian()
+    Sparsifier(model, None, CHTsConfig(sparsity=0.8), total_steps=1000)
+    gc.collect()
+    with pytest.raises(ValueError, match="has a sparsifier already"):
+        Sparsifier(model, None, CHTsConfig(sparsity=0.8), total_steps=1000)
+    attached_sparsifier(model).close()
+    Sparsifier(model, None, CHTsConfig(sparsity=0.8), total_steps=1000).close()
+
+
+@pytest.mark.parametrize("method", ["gmp", "chtss"])
+def test_a_run_resumed_with_more_steps_never_gets_denser(method):
+    model = tiny_marian()
+    config = CHTsConfig(method=method, sparsity=0.8, update_interval=5, rewarm_steps=0)
+
+    def train(sparsifier, optimizer, steps):
+        for _ in range(steps):
+            loss = sum((p * p).sum() for p in model.parameters())
+            loss.backward()
+            optimizer.step()
+            sparsifier.step()
+            optimizer.zero_grad()
+
+    optimizer = torch.optim.AdamW(model.parameters())
+    first = Sparsifier(model, optimizer, config, total_steps=40)
+    train(first, optimizer, 10)
+    state, before = first.state_dict(), first.stats()["links"]
+    first.close()
+    again = Sparsifier(model, optimizer, config, total_steps=400, state=state)
+    train(again, optimizer, 5)
+    assert again.updates == first.updates + 1
+    assert again.stats()["links"] <= before

@@ -1,6 +1,7 @@
 """What a sparse network has become: measures of masks, beside those of random networks.
 
-Needs the extra ``analysis`` (``pip install chts-hf[analysis]``), counts and null models aside.
+Needs the extra ``analysis`` (in a clone: ``pip install ".[analysis]"``), counts and null models
+aside.
 """
 
 from chts_hf.analysis.checkpoint import load_network

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from chts_hf.analysis.network import Chain, Mask, as_mask
-from chts_hf.checkpoint.bits import pack_bits, unpack_bits
+from chts_hf.bits import pack_bits, unpack_bits
 
 FOLDER = "topology"
 _LAYERS, _HISTORY = "layers.json", "history.jsonl"

@@ -18,7 +18,7 @@ from chts_hf.analysis.measures import MEASURES, measure
 from chts_hf.analysis.network import Chain, chains_of, layer_masks, single_layer
 from chts_hf.analysis.structure import expected_overlap
 from chts_hf.apply import Turnover
-from chts_hf.callback import CHTsCallback
+from chts_hf.callback import LOGGED, CHTsCallback
 from chts_hf.sparsifier import Sparsifier
 from chts_hf.targets import find_pairs
 
@@ -123,7 +123,10 @@ class TopologyLogger(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Put the newest counts into the Trainer's entry."""
-        newest = {f"topology/{name}": value for name, value in self._latest.items()}
+        # What the sparse callback has put there is of this very step.
+        newest = {
+            f"topology/{name}": value for name, value in self._latest.items() if name not in LOGGED
+        }
         for entry in (logs, state.log_history[-1] if state.log_history else None):
             if entry is not None:
                 entry.update(newest)

@@ -9,6 +9,7 @@ one model. The Trainer's ``checkpoint-N`` folders stay dense: a resume and
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -18,9 +19,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from chts_hf.checkpoint.save import MaskMaker, write_sparse
+from chts_hf.checkpoint.save import MaskMaker, nonzero_mask, write_sparse
 from chts_hf.config import CHTsConfig
 
+logger = logging.getLogger(__name__)
+
+#: Values of options of ``save_pretrained`` that ask for nothing.
+_NOTHING = (None, False, "")
 _CHECKPOINT = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-\d+")
 
 
@@ -53,7 +58,15 @@ class SparseSaver:
     ) -> None:
         """Save the model; what the sparse format has no words for is saved as transformers does."""
         model, folder = self.model, Path(save_directory)
-        if state_dict is not None or options or _CHECKPOINT.fullmatch(folder.name):
+        options = {name: value for name, value in options.items() if value not in _NOTHING}
+        sparse = self._sparse_weights()
+        in_words = state_dict is None and not options
+        if not in_words or not sparse or _CHECKPOINT.fullmatch(folder.name):
+            if sparse and options:
+                logger.warning(
+                    "%s is saved densely, because of %s; save_pretrained without them, or "
+                    "chts_hf.save_sparse, writes the sparse format", folder, ", ".join(options),
+                )  # fmt: skip
             type(model).save_pretrained(
                 model,
                 save_directory,
@@ -63,13 +76,16 @@ class SparseSaver:
                 **options,
             )
         elif is_main_process:
-            weights = dict(model.named_parameters())
-            mask_of = {
-                name: _links(weights[name], mask)
-                for name, mask in self.masks.items()
-                if name in weights
-            }
-            write_sparse(model, folder, mask_of, self.config, None, max_shard_size, {})
+            write_sparse(model, folder, sparse, self.config, None, max_shard_size, {})
+
+    def _sparse_weights(self) -> dict[str, MaskMaker]:
+        """The weights that were trained sparsely and still are, and what makes their masks."""
+        weights = dict(self.model.named_parameters())
+        return {
+            name: _links(weights[name], mask)
+            for name, mask in self.masks.items()
+            if name in weights and bool((weights[name] == 0).any())
+        }
 
 
 def save_sparsely(model: nn.Module, masks: dict[str, Tensor], config: CHTsConfig) -> None:
@@ -81,6 +97,20 @@ def save_sparsely(model: nn.Module, masks: dict[str, Tensor], config: CHTsConfig
         model.__dict__["save_pretrained"] = SparseSaver(model, masks, config)
 
 
+def save_densely(model: nn.Module) -> None:
+    """Undo :func:`save_sparsely`, when a model is trained on densely."""
+    if sparse_saver(model) is not None:
+        del model.__dict__["save_pretrained"]
+
+
+def sparse_saver(model: nn.Module) -> SparseSaver | None:
+    """What knows the masks of a model whose training has ended, if it was a sparse one."""
+    saver = vars(model).get("save_pretrained")
+    return saver if isinstance(saver, SparseSaver) else None
+
+
 def _links(weight: Tensor, mask: Tensor) -> MaskMaker:
+    if mask.shape != weight.shape:  # neurons were cut out since
+        return nonzero_mask(weight)
     # Whoever trained the model on without its masks must not lose what is new.
     return lambda: mask.to(weight.device) | (weight.detach() != 0)

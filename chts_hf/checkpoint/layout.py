@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chts_hf.checkpoint.bits import pack_bits, unpack_bits
+from chts_hf.bits import pack_bits, unpack_bits
 
 DENSE, BITMASK, GAPS4, GAPS8 = "dense", "bitmask", "gaps4", "gaps8"
 LAYOUTS = (DENSE, BITMASK, GAPS4, GAPS8)

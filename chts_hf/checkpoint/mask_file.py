@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from chts_hf.checkpoint.bits import pack_bits, unpack_bits
+from chts_hf.bits import pack_bits, unpack_bits
 from chts_hf.config import CHTsConfig
 
 #: The file's name in a checkpoint folder.

@@ -65,13 +65,17 @@ def calling_trainer(callback: TrainerCallback) -> Trainer | None:
 
 
 def publish_sparse(trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
-    """Have a Trainer's pushes hold the sparse file and the model card; done once for a Trainer.
+    """Have a Trainer's pushes hold the sparse file and the model card.
+
+    Called again for the same Trainer, it changes whose sparsifier is asked.
 
     Args:
         trainer: whose ``create_model_card``, ``push_to_hub`` and background pushes change.
         run: gives the sparsifier of its model.
     """
-    if "create_model_card" in vars(trainer):
+    before = getattr(trainer.create_model_card, "__self__", None)
+    if isinstance(before, _Pushes):
+        before.run = run
         return
     pushes = _Pushes(trainer, run)
     trainer.create_model_card = pushes.create_model_card  # type: ignore[method-assign]
@@ -84,7 +88,7 @@ class _Pushes:
 
     def __init__(self, trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
         self._reference = weakref.ref(trainer)
-        self._run = run
+        self.run = run
         self._api = HfApi(library_name="chts_hf")
 
     @property
@@ -99,7 +103,7 @@ class _Pushes:
         """Write README.md: the Trainer's card first, then ours with what it says."""
         trainer = self._trainer
         type(trainer).create_model_card(trainer, *args, **kwargs)
-        sparsifier = self._run()
+        sparsifier = self.run()
         if sparsifier is None or not trainer.is_world_process_zero():
             return
         path = self._folder / "README.md"
@@ -142,7 +146,7 @@ class _Pushes:
             return
         _wait_for(running)
         trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
-        sparsifier = self._run()
+        sparsifier = self.run()
         assert sparsifier is not None
         trainer.save_model(_internal_call=True)
         trainer.create_model_card(tags=list(getattr(sparsifier.model, "model_tags", None) or []))

@@ -112,10 +112,14 @@ def save_sparse(
         >>> sizes = save_sparse(model, "marian-chts90", processing_class=tokenizer)
         >>> f"{sizes.ratio:.2f} of the dense file"
     """
-    sparsifier = attached_sparsifier(model)
-    if sparsifier is not None:
-        config = config or sparsifier.config
-        masks = sparsifier.masks if masks is None else masks
+    from chts_hf.checkpoint.final_save import sparse_saver  # which builds on this module
+
+    trained = attached_sparsifier(model) or sparse_saver(model)
+    if trained is not None:
+        config = config or trained.config
+        shapes = {name: weight.shape for name, weight in model.named_parameters()}
+        if masks is None and all(shapes.get(name) == m.shape for name, m in trained.masks.items()):
+            masks = trained.masks  # they do not fit where neurons were cut out since
     mask_of = _nonzero_masks(model, config) if masks is None else _given_masks(model, masks)
     folder = Path(folder)
     if dense_copy:

@@ -11,6 +11,7 @@ from typing import Any
 
 from chts_hf.analysis.measures import MEASURES, Comparison, Row, analyse
 from chts_hf.analysis.network import Chain
+from chts_hf.commands.base import positive
 
 
 def add_parser(commands: Any) -> None:
@@ -35,7 +36,7 @@ def add_parser(commands: Any) -> None:
         help=f"of: {', '.join(MEASURES)} (default: all)",
     )  # fmt: skip
     parser.add_argument(
-        "--nulls", type=int, default=19, metavar="N", help="random networks each (default: 19)"
+        "--nulls", type=positive, default=19, metavar="N", help="random networks each (default: 19)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of random choices (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -43,8 +44,6 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.nulls < 1:
-        raise ValueError(f"--nulls {arguments.nulls}: at least 1 random network is needed")
     networks = _networks(arguments.folder, arguments.layers, arguments.only)
     found = {
         chain.name: analyse(chain, arguments.measures, arguments.nulls, arguments.seed)

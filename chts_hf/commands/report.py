@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from chts_hf.commands.base import positive
+
 
 def add_parser(commands: Any) -> None:
     """Add the command."""
@@ -24,7 +26,7 @@ def add_parser(commands: Any) -> None:
         "--chain", metavar="NAME", help="the layers to measure (default: those of most weights)"
     )
     parser.add_argument(
-        "--nulls", type=int, default=19, metavar="N", help="random networks each (default: 19)"
+        "--nulls", type=positive, default=19, metavar="N", help="random networks each (default: 19)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of random choices (default: 0)")
     parser.set_defaults(run=_run)
@@ -33,8 +35,6 @@ def add_parser(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from chts_hf.analysis.report import write_report
 
-    if arguments.nulls < 1:
-        raise ValueError(f"--nulls {arguments.nulls}: at least 1 random network is needed")
     path = write_report(
         arguments.folder, arguments.output, arguments.chain, arguments.nulls, arguments.seed
     )

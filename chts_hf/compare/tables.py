@@ -127,7 +127,7 @@ def network_table(rows: Sequence[Row]) -> str:
         cells.append(_with_error(*mean_and_error(update_milliseconds(row)), 1))
         cells.append(f"{row.mean('nonzero_parameters'):,.0f}")
         commits = sorted({record["commit"] for record in row.records.values()})
-        lines.append([*cells, ", ".join(_short(commit) for commit in commits)])
+        lines.append([*cells, ", ".join(short_commit(commit) for commit in commits)])
     return _table(titles, lines)
 
 
@@ -182,7 +182,8 @@ def _with_error(value: float | None, error: float | None, digits: int) -> str:
     return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
-def _short(commit: str) -> str:
+def short_commit(commit: str) -> str:
+    """The first ten digits, and whether the tree had changes of its own."""
     return commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
 
 

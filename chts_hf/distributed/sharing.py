@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from chts_hf.checkpoint.bits import pack_bits, unpack_bits
+from chts_hf.bits import pack_bits, unpack_bits
 
 
 def assign(costs: Sequence[float], ranks: int) -> list[int]:
@@ -81,7 +81,7 @@ def share(
 
 
 def pack_on_device(mask: Tensor) -> Tensor:
-    """What :func:`chts_hf.checkpoint.bits.pack_bits` makes, without leaving the mask's device."""
+    """What :func:`chts_hf.bits.pack_bits` makes, without leaving the mask's device."""
     flat = mask.reshape(-1).to(torch.uint8)
     padded = torch.nn.functional.pad(flat, (0, -flat.numel() % 8)).view(-1, 8)
     return padded.mul_(_bit_values(mask.device)).sum(dim=1, dtype=torch.uint8)

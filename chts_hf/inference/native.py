@@ -2,7 +2,7 @@
 
 Intel MKL's sparse product, which ``torch.mm`` calls, reaches a fifth of what the processor can do
 at the few rows that generation has. ``csr_linear.c`` is shorter than the code to work around that.
-It is compiled when first asked for, in under two seconds, into a folder that is gone when it is
+It is compiled when first asked for, which takes some seconds, into a folder that is gone when it is
 loaded; nothing is kept between processes, so nothing can be stale or another machine's.
 """
 

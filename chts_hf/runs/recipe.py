@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -106,7 +107,9 @@ def finish(
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=2, ensure_ascii=False)
     (folder / "all_results.json").write_text(text + "\n", encoding="utf-8")
-    if "links_by_kind" in results:
+    if "links_by_kind" in results and importlib.util.find_spec("matplotlib") is None:
+        logging.getLogger(__name__).warning("no picture: pip install matplotlib to have it drawn")
+    elif "links_by_kind" in results:
         data = results.get("languages") or results["dataset"]
         plot_run(
             folder / "topology.png",

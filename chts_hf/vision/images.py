@@ -117,9 +117,7 @@ def load_digits() -> dict[str, Images]:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise ImportError(
-            "the digits come with scikit-learn: pip install 'chts-hf[recipes]'"
-        ) from error
+        raise ImportError("the digits come with scikit-learn: pip install scikit-learn") from error
     digits = datasets.load_digits()
     pixels = torch.from_numpy(digits.images).float()[:, None] / 16
     whole = Images(pixels, torch.from_numpy(digits.target).long(), [str(i) for i in range(10)])

@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
-from chts_hf import CHTsCallback, CHTsConfig, load_sparse
+from chts_hf import CHTsCallback, CHTsConfig, load_sparse, save_sparse
 from chts_hf.checkpoint.inspection import inspect_file
+from chts_hf.inference import compact
 from tests.builders import tiny_marian, tiny_trainer
 from tests.checkpoint.sparse_models import assert_same_weights
 
@@ -93,3 +94,40 @@ def test_dense_training_is_saved_dense(tmp_path):
     trainer.train()
     trainer.save_model()
     assert not _is_sparse(tmp_path)
+
+
+def test_save_sparse_after_training_knows_what_was_trained(trained, tmp_path):
+    trainer, callback, _ = trained
+    save_sparse(trainer.model, tmp_path)
+    report = inspect_file(tmp_path)
+    assert (report.method, report.config) == ("chts", _config().to_dict())
+    links = {name: int(mask.sum()) for name, mask in callback.sparsifier.masks.items()}
+    assert {layer.name: layer.links for layer in report.layers} == links
+
+
+def test_a_model_trained_on_densely_is_saved_densely(tmp_path):
+    model = tiny_marian()
+    tiny_trainer(tmp_path / "a", [CHTsCallback(_config())], model=model, steps=8).train()
+    dense = tiny_trainer(tmp_path / "b", [CHTsCallback(_config(method="dense"))], model=model)
+    dense.train()
+    dense.save_model()
+    assert not _is_sparse(tmp_path / "b")
+
+
+def test_a_model_whose_neurons_were_cut_out_is_saved(tmp_path):
+    model = tiny_marian()
+    config = _config(sparsity=0.97, init="er")
+    tiny_trainer(tmp_path, [CHTsCallback(config)], model=model, steps=8).train()
+    small, report = compact(model)
+    assert any(width.after < width.before for width in report.widths.values())
+    small.save_pretrained(tmp_path / "small")
+    assert_same_weights(small, load_sparse(tmp_path / "small"))
+
+
+def test_options_that_ask_for_a_dense_file_are_said(trained, tmp_path, caplog):
+    model = trained[0].model
+    model.save_pretrained(tmp_path / "plain", push_to_hub=False, variant=None)
+    assert _is_sparse(tmp_path / "plain")
+    model.save_pretrained(tmp_path / "variant", variant="fp32")
+    assert not _is_sparse(tmp_path / "variant")
+    assert "saved densely, because of variant" in caplog.text

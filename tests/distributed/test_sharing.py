@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from chts_hf import CHTsConfig, Sparsifier, shared_update
-from chts_hf.checkpoint.bits import pack_bits
+from chts_hf.bits import pack_bits
 from chts_hf.distributed import ranks, sharing
 from tests.builders import tiny_marian
 from tests.processes import run_ranks

@@ -94,7 +94,7 @@ def test_a_run_that_fails_is_reported_with_its_reason(
     words = write_config(tmp_path, val_max_target_length=600)  # more than the model's positions
     assert compare.main([*words[:-2], "dense"]) == 1
     shown = capsys.readouterr()
-    assert "dense_seed0 failed: exit code 1" in shown.err
+    assert "dense_seed0 failed: exit code 2" in shown.err
     assert "the model has 512 positions" in shown.err
     assert "0 of 1 runs are finished" in shown.out
 

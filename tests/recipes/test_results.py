@@ -8,7 +8,7 @@ import pytest
 
 from chts_hf.compare.record import write_record
 from recipes.compare import REPOSITORY, read_comparison
-from recipes.results import fill_tables, load_runs, write_page
+from recipes.results import PAGES, fill_tables, load_runs, write_page
 from tests.compare.records import quick, record
 
 
@@ -96,3 +96,15 @@ def test_a_comparison_has_its_tests_and_pictures_and_says_what_is_missing(tmp_pa
     assert (tmp_path / "compare_demo" / "bleu.svg").is_file()
     # What was written beside the records is no record.
     assert write_page(tmp_path) == page
+
+
+def test_the_repositorys_pages_are_what_its_files_say():
+    """`make results` would change nothing."""
+    results = REPOSITORY / "docs" / "results"
+    runs = load_runs(results)
+    for name in PAGES:
+        text = (REPOSITORY / name).read_text(encoding="utf-8")
+        assert fill_tables(text, runs) == text, f"{name}: run make results"
+    if not any("config" in run for run in runs):  # a comparison's part writes pictures too
+        text = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+        assert write_page(results) == text, "docs/results.md: run make results"
