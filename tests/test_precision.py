@@ -31,9 +31,16 @@ def _check(sparsifier, optimizer) -> None:
                 assert (value[~mask] == 0).all()
 
 
-def _scaled_run(method: str, scale: float | None, *, autocast: bool = False, overflow: int = -1):
+def _scaled_run(
+    method: str,
+    scale: float | None,
+    *,
+    autocast: bool = False,
+    overflow: int = -1,
+    fused: bool = False,
+):
     model = tiny_marian()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=fused)
     scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
     sparsifier = Sparsifier(model, optimizer, _config(method), 20, scaler=scaler)
     for step in range(8):
@@ -59,8 +66,12 @@ def test_a_loss_scale_does_not_change_what_gradients_say(method):
 
 @pytest.mark.parametrize("method", ["chts", "rigl", "mest"])
 @pytest.mark.parametrize("overflow", [2, 3])
-def test_fp16_with_a_scaler_whose_skipped_steps_do_not_count(method, overflow):
-    sparsifier, optimizer = _scaled_run(method, 2.0**10, autocast=True, overflow=overflow)
+@pytest.mark.parametrize("fused", [False, True])
+def test_fp16_with_a_scaler_whose_skipped_steps_do_not_count(method, overflow, fused):
+    """A fused optimizer is called at an overflow too, and skips inside."""
+    sparsifier, optimizer = _scaled_run(
+        method, 2.0**10, autocast=True, overflow=overflow, fused=fused
+    )
     assert sparsifier.step_count == 7
     assert sparsifier.updates == 3
     _check(sparsifier, optimizer)
