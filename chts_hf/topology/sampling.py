@@ -38,9 +38,13 @@ def uniform_noise(
 
 def clocks(size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
     """Returns float32 numbers from Exp(1), on the generator's own device."""
+    return clocks_of(uniform_noise(size, generator))
+
+
+def clocks_of(noise: Tensor) -> Tensor:
+    """Returns ``E = -log(1 - u)`` in float32 for each ``u`` of :func:`uniform_noise`."""
     # -log(1 - u) rather than -log(u): the fine end of u then meets the small clocks.
-    noise = uniform_noise(size, generator).neg_().float()
-    return noise.clamp_(min=-1 + 2**-24).log1p_().neg_()
+    return noise.neg().float().clamp_(min=-1 + 2**-24).log1p_().neg_()
 
 
 @torch.no_grad()
@@ -109,7 +113,14 @@ def sample_log_weights(
     if flat.numel() and not float(flat.max()) < float("inf"):
         raise ValueError("log_weights must be finite or -inf, and at least one is nan or +inf")
     zero = flat == -float("inf")
-    return _draw(lambda block, clock: clock.log_().sub_(flat[block]), ~zero, zero, k, generator)
+
+    def race(block: slice, cells: Tensor, bound: Tensor | None) -> tuple[Tensor, Tensor]:
+        clock = clocks((cells.numel(),), generator).to(cells.device).double()
+        index = indices_of(cells)
+        keys = clock.index_select(0, index).log_().sub_(flat[block].index_select(0, index))
+        return index, keys
+
+    return _draw(race, ~zero, zero, k, generator)
 
 
 def draw_by_weight(
@@ -132,31 +143,38 @@ def draw_by_weight(
         A LongTensor of ``k`` distinct flat indices, in no particular order.
     """
     flat = weights.reshape(-1)
-    # A division is rounded alike on every device, which a logarithm is not.
-    return _draw(lambda block, clock: clock.div_(flat[block]), positive, rest, k, generator)
+
+    def race(block: slice, cells: Tensor, bound: Tensor | None) -> tuple[Tensor, Tensor]:
+        noise = uniform_noise((cells.numel(),), generator)
+        near = cells
+        if bound is not None:
+            # E >= u, so a key E / w under the bound has u under bound · w, up to rounding. Of most
+            # cells, which are far above, no clock need be made then.
+            limit = flat[block].double().mul_(bound * (1 + 2**-20))
+            near = (noise.to(cells.device) < limit).logical_and_(cells)
+        index = indices_of(near)
+        # On the generator's device: a division is rounded alike on every one, a logarithm is not.
+        clock = clocks_of(noise.index_select(0, index.to(noise.device))).to(cells.device)
+        # float64, where no quotient of float32 numbers overflows or vanishes.
+        return index, clock.double().div_(flat[block].index_select(0, index))
+
+    return _draw(race, positive, rest, k, generator)
 
 
 def _draw(
-    keys_of: Callable[[slice, Tensor], Tensor],
+    race: Callable[[slice, Tensor, Tensor | None], tuple[Tensor, Tensor]],
     positive: Tensor,
     rest: Tensor,
     k: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Draws the ``k`` cells of smallest key, given what makes keys of a block and its clocks."""
+    """Draws the ``k`` cells of smallest key, given what makes the keys of a block."""
     n_positive = int(torch.count_nonzero(positive))
     if k >= n_positive:
         others = uniform_subset(rest, k - n_positive, generator)
         return torch.cat([indices_of(positive), indices_of(others)])
     if k == 0:
         return torch.empty(0, dtype=torch.long, device=positive.device)
-
-    def race(block: slice) -> Tensor:
-        # float64, where no quotient of float32 numbers overflows or vanishes.
-        return keys_of(
-            block, clocks((block.stop - block.start,), generator).to(positive.device).double()
-        )
-
     return k_smallest(race, positive, k)
 
 

@@ -54,16 +54,22 @@ def sort_rows(values: Tensor) -> Tensor:
     return torch.from_numpy(np.sort(values.numpy(), axis=1))
 
 
-def k_smallest(keys_of: Callable[[slice], Tensor], cells: Tensor, k: int) -> Tensor:
+def k_smallest(
+    keys_of: Callable[[slice, Tensor, Tensor | None], tuple[Tensor, Tensor]],
+    cells: Tensor,
+    k: int,
+) -> Tensor:
     """Returns the flat indices of the True cells of ``cells`` with the ``k`` smallest keys.
 
     Keys are asked for one block of cells at a time. Once ``k`` have been seen, a later one must be
     under the ``k``-th smallest of them to be kept at all, so only about ``2 k`` candidates and one
-    block are held, however many cells there are.
+    block are held, however many cells there are; and keys that can be seen to be larger need not
+    be made.
 
     Args:
-        keys_of: From a slice of flat indices, in ascending order, to a 1-d tensor of their keys.
-            The keys of cells that are not True do not matter.
+        keys_of: From a slice of flat indices (the slices ascend), the cells within it, and a bound
+            or None, to the places in the slice of the cells that may have a key under the bound,
+            ascending, and their keys.
         cells: Bool tensor of any shape.
         k: At least 1 and at most the number of True cells.
 
@@ -78,13 +84,12 @@ def k_smallest(keys_of: Callable[[slice], Tensor], cells: Tensor, k: int) -> Ten
     bound: Tensor | None = None
     for start in range(0, flat.numel(), step):
         block = slice(start, min(start + step, flat.numel()))
-        block_keys = keys_of(block)
-        near = flat[block]
+        index, block_keys = keys_of(block, flat[block], bound)
         if bound is not None:
-            near = (block_keys < bound).logical_and_(near)
-        index = indices_of(near)
-        keys.append(block_keys.index_select(0, index))
-        indices.append(index.add_(start))
+            near = indices_of(block_keys < bound)
+            index, block_keys = index.index_select(0, near), block_keys.index_select(0, near)
+        keys.append(block_keys)
+        indices.append(index + start)
         held += index.numel()
         if held >= 2 * k:
             best_indices, best_keys, bound = _prune(torch.cat(indices), torch.cat(keys), k)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from chts_hf.topology import sample_log_weights, sample_without_replacement
-from chts_hf.topology.sampling import uniform_subset
+from chts_hf.topology.sampling import clocks_of, uniform_noise, uniform_subset
 from tests.topology.chance import assert_frequencies, subset_probabilities
 
 
@@ -203,3 +203,15 @@ def test_large_uniform_subsets(share: float, density: float) -> None:
     expected = [int(part.sum()) / available for part in cells.chunk(4)]
     for quarter, target in zip(quarters, expected, strict=True):
         assert abs(quarter - target) < 5 * math.sqrt(0.25 * 0.75 * (1 - share) / k) + 1e-9
+
+
+@pytest.mark.parametrize("k", [1, 50, 20_000, 150_000])
+def test_clocks_that_are_not_made_would_not_have_won(k: int) -> None:
+    """The draw is the one that all clocks would give, from the same noise."""
+    weights = torch.rand(300_000).pow(8)
+    weights[::7] = 0
+    drawn = sample_without_replacement(weights, k, torch.Generator().manual_seed(3))
+    noise = uniform_noise((300_000,), torch.Generator().manual_seed(3))
+    keys = clocks_of(noise).double() / weights
+    expected = keys.topk(k, largest=False).indices.sort().values
+    assert torch.equal(drawn.sort().values, expected)
