@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from chts_hf.topology.sampling import uniform_noise, uniform_subset
-from chts_hf.topology.selection import sort_rows
+from chts_hf.topology.selection import kth_smallest_of_rows
 
 _BLOCK = 1 << 20
 
@@ -89,7 +89,7 @@ def apportion(weights: Tensor, total: int, most: int) -> Tensor:
 
 def smallest_per_row(keys: Tensor, counts: Tensor) -> Tensor:
     """Marks in each row of ``keys`` as many of its smallest entries as ``counts`` says."""
-    threshold = sort_rows(keys).gather(1, (counts - 1).clamp(min=0)[:, None])
+    threshold = kth_smallest_of_rows(keys, counts.clamp(min=1))[:, None]
     chosen = (keys <= threshold).logical_and_((counts > 0)[:, None])
     # Rows in which several keys equal the threshold; there are next to none.
     for row in (chosen.count_nonzero(dim=1) != counts).nonzero().flatten().tolist():

@@ -47,11 +47,27 @@ def kth_smallest(values: Tensor, k: int) -> Tensor:
     return values[k - 1]
 
 
-def sort_rows(values: Tensor) -> Tensor:
-    """Returns the rows of a matrix, each in ascending order."""
+def kth_smallest_of_rows(values: Tensor, counts: Tensor) -> Tensor:
+    """Returns of each row of a matrix the smallest entry, the second, …: the one ``counts`` says.
+
+    Args:
+        values: Shape (rows, columns).
+        counts: Shape (rows,), each between 1 and the number of columns.
+
+    Returns:
+        Shape (rows,).
+    """
+    most = int(counts.max())
     if values.device.type != "cpu":
-        return values.sort(dim=1).values
-    return torch.from_numpy(np.sort(values.numpy(), axis=1))
+        ordered = values.sort(dim=1).values
+    elif most > 1 and most - int(counts.min()) <= 1:
+        # Degrees that are equal but for one: a partition takes a third of the time of a sort.
+        parted = torch.from_numpy(np.partition(values.numpy(), most - 1, axis=1))
+        before = parted[:, : most - 1].amax(dim=1)
+        return torch.where(counts == most, parted[:, most - 1], before)
+    else:
+        ordered = torch.from_numpy(np.sort(values.numpy(), axis=1))
+    return ordered.gather(1, (counts - 1)[:, None]).squeeze(1)
 
 
 def k_smallest(

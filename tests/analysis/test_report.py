@@ -121,7 +121,7 @@ def test_a_checkpoint_alone_makes_a_page_that_says_what_is_missing(run_folder, t
 def test_a_dense_run_has_its_losses(run_folder, tmp_path):
     shutil.copy(run_folder / "trainer_state.json", tmp_path)
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "validation loss from" in page
+    assert "validation loss went from" in page
     assert "This run kept no masks" in page
 
 

@@ -212,6 +212,6 @@ def test_clocks_that_are_not_made_would_not_have_won(k: int) -> None:
     weights[::7] = 0
     drawn = sample_without_replacement(weights, k, torch.Generator().manual_seed(3))
     noise = uniform_noise((300_000,), torch.Generator().manual_seed(3))
-    keys = clocks_of(noise).double() / weights
+    keys = clocks_of(noise).double() / weights.double()
     expected = keys.topk(k, largest=False).indices.sort().values
     assert torch.equal(drawn.sort().values, expected)

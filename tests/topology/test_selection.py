@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from chts_hf.topology.selection import highest, k_smallest, require_finite
+from chts_hf.topology.selection import (
+    highest,
+    k_smallest,
+    kth_smallest_of_rows,
+    require_finite,
+)
 
 
 def _of(keys: Tensor) -> Callable[[slice, Tensor, Tensor | None], tuple[Tensor, Tensor]]:
@@ -75,3 +80,11 @@ def test_require_finite_reads_the_named_cells_only() -> None:
         require_finite(scores, torch.tensor([True, True]), "a link")
     with pytest.raises(ValueError, match="scores have shape"):
         require_finite(scores, torch.ones(3, dtype=torch.bool), "a link")
+
+
+@pytest.mark.parametrize("counts", [[3, 4, 4, 3], [1, 1, 1, 1], [2, 1, 1, 2], [1, 9, 4, 2]])
+def test_the_right_one_of_each_row(counts: list[int]) -> None:
+    values = torch.rand(4, 9, generator=torch.Generator().manual_seed(1))
+    found = kth_smallest_of_rows(values, torch.tensor(counts))
+    expected = [row.sort().values[k - 1] for row, k in zip(values, counts, strict=True)]
+    assert found.tolist() == [float(value) for value in expected]
