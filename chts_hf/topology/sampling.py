@@ -42,7 +42,7 @@ def clocks(size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
 
 
 def clocks_of(noise: Tensor) -> Tensor:
-    """Returns ``E = -log(1 - u)``, float32, for each ``u`` of :func:`uniform_noise`; overwrites u."""
+    """Returns ``E = -log(1 - u)``, float32, of each ``u`` of :func:`uniform_noise`, overwritten."""
     # -log(1 - u) rather than -log(u): the fine end of u then meets the small clocks.
     return noise.neg_().float().clamp_(min=-1 + 2**-24).log1p_().neg_()
 
