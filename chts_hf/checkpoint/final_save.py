@@ -59,9 +59,9 @@ class SparseSaver:
         """Save the model; what the sparse format has no words for is saved as transformers does."""
         model, folder = self.model, Path(save_directory)
         options = {name: value for name, value in options.items() if value not in _NOTHING}
-        sparse = self._sparse_weights()
-        in_words = state_dict is None and not options
-        if not in_words or not sparse or _CHECKPOINT.fullmatch(folder.name):
+        # A training checkpoint is dense whatever its weights are, so they are not looked at.
+        sparse = {} if _CHECKPOINT.fullmatch(folder.name) else self._sparse_weights()
+        if not sparse or state_dict is not None or options:
             if sparse and options:
                 logger.warning(
                     "%s is saved densely, because of %s; save_pretrained without them, or "

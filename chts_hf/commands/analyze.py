@@ -11,22 +11,24 @@ from typing import Any
 
 from chts_hf.analysis.measures import MEASURES, Comparison, Row, analyse
 from chts_hf.analysis.network import Chain
-from chts_hf.commands.base import positive
+from chts_hf.commands.base import Commands, add_command, positive
 
 
-def add_parser(commands: Any) -> None:
+def add_parser(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "analyze",
-        help="what the network of a checkpoint has become, beside random ones",
+        summary="what the network of a checkpoint has become, beside random ones",
         description="Measure the masks of a training checkpoint: chains of layers (up → down, v → "
         "o, the hidden layers of an MLP) as networks, or each layer by itself. Every number "
         "stands beside the same measure of random networks with as many links (er) and with the "
         "same degrees (degrees), with p, the share of networks at least as far out.",
-        epilog="examples:\n  chts-hf analyze output/run/checkpoint-500\n"
-        "  chts-hf analyze output/run/checkpoint-500 --layers --only 'fc1' --json\n"
-        "  chts-hf analyze output/run/checkpoint-500 --measures clustering path_length",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=[
+            "chts-hf analyze output/run/checkpoint-500",
+            "chts-hf analyze output/run/checkpoint-500 --layers --only 'fc1' --json",
+            "chts-hf analyze output/run/checkpoint-500 --measures clustering path_length",
+        ],
     )
     parser.add_argument("folder", metavar="FOLDER", help="holds chts_masks.safetensors")
     parser.add_argument("--layers", action="store_true", help="each layer, instead of chains")

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from chts_hf.commands.base import positive
+from chts_hf.commands.base import Commands, add_command, positive
 
 
-def add_parser(commands: Any) -> None:
+def add_parser(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "report",
-        help="one page of a run: what it learned, what its network became",
+        summary="one page of a run: what it learned, what its network became",
         description="Write one self-contained HTML page about a run: scores and losses beside "
         "density, masks from start to end, degrees, the hyperbolic disk, living neurons, turnover, "
         "and all measures beside random networks. What the run did not record is left out.",
-        epilog="examples:\n  chts-hf report output/demo\n"
-        "  chts-hf report output/run/checkpoint-500 --output page.html",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=[
+            "chts-hf report output/demo",
+            "chts-hf report output/run/checkpoint-500 --output page.html",
+        ],
     )
     parser.add_argument("folder", metavar="RUN_FOLDER", help="a run's output folder")
     parser.add_argument("--output", metavar="FILE", help="default: RUN_FOLDER/report.html")
