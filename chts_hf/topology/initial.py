@@ -11,8 +11,9 @@ from torch import Tensor
 
 from chts_hf.topology.counts import link_count
 from chts_hf.topology.given import csti, magnitude, relative_importance
+from chts_hf.topology.noise import noise_device
 from chts_hf.topology.ring import brf, bsw
-from chts_hf.topology.sampling import noise_device, uniform_subset
+from chts_hf.topology.sampling import uniform_subset
 from chts_hf.topology.scale_free import bsf
 
 

@@ -33,10 +33,12 @@ def regrow_soft(
     """
     require_finite(scores, ~mask, "an absent link")
     _check_count(mask, n)
-    absent = ~mask
-    positive = absent & (scores > 0)
+    positive = scores > 0
+    if (positive & mask).any():
+        scores = scores.masked_fill(mask, 0)
+        positive &= ~mask
     new = torch.zeros(mask.shape, dtype=torch.bool, device=mask.device)
-    new.view(-1)[draw_by_weight(scores, positive, absent ^ positive, n, generator)] = True
+    new.view(-1)[draw_by_weight(scores, positive, ~(mask | positive), n, generator)] = True
     return new
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from chts_hf.topology.noise import noise_device, uniform_noise
 from chts_hf.topology.rows import (
     cover_columns,
     equal_degrees,
@@ -17,7 +18,7 @@ from chts_hf.topology.rows import (
     smallest_per_row,
     uniform_degrees,
 )
-from chts_hf.topology.sampling import clocks, noise_device, uniform_noise
+from chts_hf.topology.sampling import quick_clocks
 
 
 def brf(
@@ -58,7 +59,7 @@ def brf(
         return cover_columns(nearest(shape, degree).to(noise_device(generator)), generator)
     mask = torch.empty(shape, dtype=torch.bool, device=noise_device(generator))
     for rows in row_blocks(*shape):
-        keys = clocks((rows.stop - rows.start, n_in), generator).log_()
+        keys = quick_clocks((rows.stop - rows.start, n_in), generator).log_()
         if r < 1:
             keys.add_(_distance(rows, shape, keys.device).log1p_(), alpha=(1 - r) / r)
         mask[rows] = smallest_per_row(keys, degree[rows].to(keys.device))

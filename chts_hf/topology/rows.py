@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from chts_hf.topology.sampling import uniform_noise, uniform_subset
+from chts_hf.topology.noise import uniform_noise
+from chts_hf.topology.sampling import uniform_subset
 from chts_hf.topology.selection import kth_smallest_of_rows
 
 _BLOCK = 1 << 20

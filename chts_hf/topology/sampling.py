@@ -9,7 +9,8 @@ never returns an item of weight zero while a positive one is left.
 
 Uniform numbers are drawn in float64 and rounded to float32 afterwards, which leaves the small
 clocks, those that win, all their digits. Drawn in float32 they would have only 2**24 values, one of
-them zero, and with millions of items links would go to items of vanishing weight.
+them zero, and with millions of items links would go to items of vanishing weight. Draws among the
+few thousand cells of a row can do with :func:`quick_clocks`.
 """
 
 from __future__ import annotations
@@ -19,21 +20,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from chts_hf.topology.inversion import draw_round
+from chts_hf.topology.noise import uniform_noise
 from chts_hf.topology.selection import block_size, indices_of, k_smallest
-
-
-def noise_device(generator: torch.Generator | None) -> torch.device:
-    """Returns where random numbers are drawn: on the generator's device, the CPU for None."""
-    return torch.device("cpu") if generator is None else generator.device
-
-
-def uniform_noise(
-    size: tuple[int, ...],
-    generator: torch.Generator | None,
-    dtype: torch.dtype = torch.float64,
-) -> Tensor:
-    """Returns numbers in [0, 1), on the generator's own device."""
-    return torch.rand(size, dtype=dtype, generator=generator, device=noise_device(generator))
 
 
 def clocks(size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
@@ -45,6 +34,16 @@ def clocks_of(noise: Tensor) -> Tensor:
     """Returns ``E = -log(1 - u)``, float32, of each ``u`` of :func:`uniform_noise`, overwritten."""
     # -log(1 - u) rather than -log(u): the fine end of u then meets the small clocks.
     return noise.neg_().float().clamp_(min=-1 + 2**-24).log1p_().neg_()
+
+
+def quick_clocks(size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Returns float32 numbers from Exp(1) in two thirds of the time of :func:`clocks`.
+
+    They come from uniform numbers in steps of 2**-24, taken at the middle of the step: none is
+    zero, and the chance to be below any bound is right to 2**-25.
+    """
+    noise = uniform_noise(size, generator, torch.float32)
+    return noise.add_(2**-25).clamp_(max=1 - 2**-24).neg_().log1p_().neg_()
 
 
 @torch.no_grad()
@@ -133,8 +132,8 @@ def draw_by_weight(
     """Draws ``k`` cells: successively by weight from one set, then uniformly from another.
 
     Args:
-        weights: Any shape; read where ``positive`` is True, and positive there.
-        positive: Bool tensor of the same shape.
+        weights: Any shape, finite and not negative.
+        positive: Bool tensor of the same shape, True where the weight is positive.
         rest: Bool tensor of the same shape: cells that are drawn once ``positive`` is used up.
         k: At most the number of cells in both.
         generator: Source of randomness; the default CPU generator if None.
@@ -142,7 +141,17 @@ def draw_by_weight(
     Returns:
         A LongTensor of ``k`` distinct flat indices, in no particular order.
     """
-    flat = weights.reshape(-1)
+    flat, positive = weights.reshape(-1), positive.reshape(-1)
+    drawn: list[Tensor] = []
+    available = int(torch.count_nonzero(positive))
+    while (some := draw_round(flat, available, k, generator)).numel():
+        drawn.append(some)
+        k -= some.numel()
+        if k == 0:
+            return torch.cat(drawn)
+        available -= some.numel()
+        positive = positive.index_fill(0, some, False)
+        flat = flat.index_fill(0, some, 0)
 
     def race(block: slice, cells: Tensor, bound: Tensor | None) -> tuple[Tensor, Tensor]:
         noise = uniform_noise((cells.numel(),), generator)
@@ -158,7 +167,7 @@ def draw_by_weight(
         # float64, where no quotient of float32 numbers overflows or vanishes.
         return index, clock.double().div_(flat[block].index_select(0, index))
 
-    return _draw(race, positive, rest, k, generator)
+    return torch.cat([*drawn, _draw(race, positive, rest, k, generator)])
 
 
 def _draw(

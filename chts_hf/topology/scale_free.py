@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from chts_hf.topology.noise import noise_device, uniform_noise
 from chts_hf.topology.rows import apportion, cover_columns, row_blocks, smallest_per_row
-from chts_hf.topology.sampling import clocks, noise_device, uniform_noise
+from chts_hf.topology.sampling import quick_clocks
 
 # Beyond so many links, a grown graph's degrees are scaled up rather than grown further.
 _MOST_GROWN = 1 << 20
@@ -42,7 +43,7 @@ def bsf(shape: tuple[int, int], n_links: int, generator: torch.Generator | None 
     log_rate = (-torch.log1p(-share)).log().float()
     mask = torch.empty(shape, dtype=torch.bool, device=noise_device(generator))
     for rows in row_blocks(*shape):
-        keys = clocks((rows.stop - rows.start, n_in), generator).log_()
+        keys = quick_clocks((rows.stop - rows.start, n_in), generator).log_()
         mask[rows] = smallest_per_row(keys.sub_(log_rate), out_degree[rows])
     return cover_columns(mask, generator)
 

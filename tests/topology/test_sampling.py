@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from chts_hf.topology import sample_log_weights, sample_without_replacement
-from chts_hf.topology.sampling import clocks_of, uniform_noise, uniform_subset
+from chts_hf.topology.noise import uniform_noise
+from chts_hf.topology.sampling import clocks_of, uniform_subset
 from tests.topology.chance import assert_frequencies, subset_probabilities
 
 
@@ -205,11 +206,12 @@ def test_large_uniform_subsets(share: float, density: float) -> None:
         assert abs(quarter - target) < 5 * math.sqrt(0.25 * 0.75 * (1 - share) / k) + 1e-9
 
 
-@pytest.mark.parametrize("k", [1, 50, 20_000, 150_000])
+@pytest.mark.parametrize("k", [600, 20_000, 150_000])
 def test_clocks_that_are_not_made_would_not_have_won(k: int) -> None:
     """The draw is the one that all clocks would give, from the same noise."""
     weights = torch.rand(300_000).pow(8)
     weights[::7] = 0
+    weights[1] = 1e6  # too heavy for draws by inversion
     drawn = sample_without_replacement(weights, k, torch.Generator().manual_seed(3))
     noise = uniform_noise((300_000,), torch.Generator().manual_seed(3))
     keys = clocks_of(noise).double() / weights.double()
