@@ -3,14 +3,15 @@
     python benchmarks/training.py            # the sizes the limits are stated for, some minutes
     python benchmarks/training.py --small    # the same at toy sizes, in seconds: says nothing
 
-Three questions, each answered by timing the two things in turn, in alternating order, so that a
-machine that is slowed down by something else slows both:
+Four questions, the first three answered by timing two things in turn, in alternating order, so that
+a machine that is slowed down by something else slows both:
 
 1. How much longer is an optimizer step with a `Sparsifier` than without one, updates apart?
 2. What share of the training time do the CH2-L3n topology updates take?
 3. How long is the update of one layer, and how much memory does it need, beside CH2-L3n's scores
    written down plainly: the four dense matrix products of their definition, with and without the
    elementwise part between them?
+4. How many seconds does the first mask of a large layer take, for every kind of it?
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from chts_hf.machine import machine_kind
 from chts_hf.topology import ch_scores, initial_mask
 
 INTERVAL = 100  # steps between two updates that the share of the updates is stated for
-LIMITS = {"step": 1.05, "updates": 0.02, "layer_time": 1.0, "layer_memory": 2.0}
+LIMITS = {"step": 1.05, "updates": 0.02, "layer_time": 1.0, "layer_memory": 2.0, "mask": 2.0}
 OUTPUT = Path(__file__).resolve().parent.parent / "docs/results/benchmark_training.json"
 
 
@@ -54,11 +55,14 @@ class Size:
     update_every: int
     repeats: int
     matrices: tuple[tuple[int, int], ...]
+    first_mask: tuple[int, int]
 
 
 # 32 sentences of 32 tokens on each side make a batch of 1024 tokens.
-FULL = Size(512, 2048, 6, 8000, 32, 32, 24, 6, 15, ((512, 512), (2048, 512), (512, 2048)))
-SMALL = Size(64, 128, 1, 100, 4, 8, 12, 4, 5, ((64, 64), (128, 64), (64, 128)))
+FULL = Size(
+    512, 2048, 6, 8000, 32, 32, 24, 6, 15, ((512, 512), (2048, 512), (512, 2048)), (16384, 4096)
+)
+SMALL = Size(64, 128, 1, 100, 4, 8, 12, 4, 5, ((64, 64), (128, 64), (64, 128)), (256, 64))
 WARM_UP = 3  # pairs that are run and not counted
 
 
@@ -236,6 +240,36 @@ def measure_layer(shape: tuple[int, int], repeats: int) -> dict[str, Any]:
     }
 
 
+# -- question 4: first masks -----------------------------------------------------------------
+
+FIRST_MASKS: dict[str, tuple[str, dict[str, Any]]] = {  # kind and options
+    "ER": ("er", {}),
+    "BSW": ("bsw", {"beta": 0.25}),
+    "BRF, fixed degrees": ("brf", {"r": 0.25}),
+    "BRF, uniform degrees": ("brf", {"r": 0.25, "degrees": "uniform"}),
+    "BSF": ("bsf", {}),
+    "magnitude": ("magnitude", {}),
+    "relative importance": ("relative_importance", {}),
+}
+OF_WEIGHTS = ("magnitude", "relative importance")
+
+
+def measure_first_masks(shape: tuple[int, int], repeats: int) -> dict[str, dict[str, float]]:
+    """Seconds for the first mask of a layer at 90 % sparsity, by name."""
+    weight = torch.randn(shape)
+    times: dict[str, list[float]] = {name: [] for name in FIRST_MASKS}
+    for repeat in range(1 + repeats):
+        for name, (kind, options) in FIRST_MASKS.items():
+            if name in OF_WEIGHTS:
+                options = {"weight": weight}
+            generator = torch.Generator().manual_seed(repeat)
+            started = time.perf_counter()
+            initial_mask(shape, 0.9, kind, generator, **options)
+            if repeat:
+                times[name].append(time.perf_counter() - started)
+    return {name: summary(values) for name, values in times.items()}
+
+
 # -- the report ------------------------------------------------------------------------------
 
 
@@ -250,7 +284,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def print_report(training: dict[str, Any], layers: Sequence[dict[str, Any]]) -> None:
+def print_report(
+    training: dict[str, Any],
+    layers: Sequence[dict[str, Any]],
+    shape: tuple[int, int],
+    masks: dict[str, dict[str, float]],
+) -> None:
     def line(what: str, value: float, limit: str) -> None:
         verdict = "within" if value <= LIMITS[limit] else "ABOVE"
         print(f"{what:<58} {value:8.4f}   {verdict} {LIMITS[limit]:g}")
@@ -258,12 +297,14 @@ def print_report(training: dict[str, Any], layers: Sequence[dict[str, Any]]) -> 
     line("training step with sparsifier / without", training["step_ratio"]["median"], "step")
     line(f"share of updates at interval {INTERVAL}", training["updates_share"], "updates")
     for layer in layers:
-        shape = " x ".join(map(str, layer["shape"]))
+        sides = " x ".join(map(str, layer["shape"]))
         for ratio, value in layer["time_ratio"].items():
-            line(f"{shape}: {ratio}, time", value, "layer_time")
+            line(f"{sides}: {ratio}, time", value, "layer_time")
         for name in ("formula", "scores", "update"):
             ratio = layer["memory_ratio"][name]
-            line(f"{shape}: {name} / largest matrix, memory", ratio, "layer_memory")
+            line(f"{sides}: {name} / largest matrix, memory", ratio, "layer_memory")
+    for name, times in masks.items():
+        line(f"{shape[0]} x {shape[1]}: first mask, {name}, seconds", times["median"], "mask")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -276,7 +317,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     training = measure_training(size)
     layers = [measure_layer(shape, size.repeats) for shape in size.matrices]
-    print_report(training, layers)
+    masks = measure_first_masks(size.first_mask, min(5, size.repeats))
+    print_report(training, layers, size.first_mask, masks)
     if output is not None:
         report = {
             "machine": machine(),
@@ -284,6 +326,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "limits": LIMITS,
             "training": training,
             "layers": layers,
+            "first_mask_seconds": masks,
         }
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
