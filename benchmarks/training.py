@@ -105,7 +105,7 @@ class Trainee:
 
     def __init__(self, size: Size, *, sparse: bool) -> None:
         self.model = make_model(size)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
         self.sparsifier: Sparsifier | None = None
         if sparse:
             config = CHTsConfig(method="chts", sparsity=0.9, update_interval=size.update_every)

@@ -16,6 +16,7 @@ from chts_hf import topology
 from chts_hf.config import CHTsConfig
 from chts_hf.seeding import generator_for
 from chts_hf.targets import Pair, Target
+from chts_hf.topology.selection import all_finite
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ def check_finite(layers: Sequence[LayerInput]) -> None:
     """
     for layer in layers:
         for what, tensor in (("weights", layer.weight), ("gradient", layer.gradient)):
-            if tensor is not None and not torch.isfinite(tensor).all():
+            if tensor is not None and not all_finite(tensor):
                 raise RuntimeError(
                     f"{layer.target.name}: its {what} hold NaN or infinite values, so no topology "
                     "update can be made, and nothing was changed; resume from the last checkpoint "

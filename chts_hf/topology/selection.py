@@ -147,13 +147,16 @@ def _prune(indices: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor, Tenso
     return indices.index_select(0, chosen), keys.index_select(0, chosen), bound
 
 
+def all_finite(values: Tensor) -> bool:
+    """Whether no entry is nan or infinite; a single pass that keeps nothing."""
+    return values.numel() == 0 or all(math.isfinite(bound) for bound in torch.aminmax(values))
+
+
 def require_finite(scores: Tensor, cells: Tensor, where: str) -> None:
     """Raises a ValueError if a score is nan or infinite at a True cell of ``cells``."""
     if scores.shape != cells.shape:
         raise ValueError(f"scores have shape {tuple(scores.shape)}, the mask {tuple(cells.shape)}")
-    if scores.numel() == 0:
-        return
-    if all(math.isfinite(bound) for bound in torch.aminmax(scores)):
+    if all_finite(scores):
         return
     flat, wanted = scores.reshape(-1), cells.reshape(-1)
     step = block_size(flat.numel())
