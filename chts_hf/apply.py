@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from chts_hf.distributed.layout import Whole, local
 from chts_hf.optimizers import keep_state
 from chts_hf.targets import Target
 from chts_hf.update import LayerInput, LayerOutput
@@ -33,7 +34,7 @@ def write_links(
         optimizer: the PyTorch optimizer; None if there is none.
     """
     old = target.view(mask)
-    weight = target.view(target.weight.data)
+    weight = target.view(local(target.weight).data)
     new = result.mask & ~result.kept
     if history is not None:
         past = target.view(history)
@@ -61,11 +62,11 @@ class Turnover:
     returned: int
 
 
-def turnover(layer: LayerInput, result: LayerOutput) -> Turnover:
-    """Count what an update changed."""
+def turnover(layer: LayerInput, result: LayerOutput, layout: Whole) -> Turnover:
+    """Count what an update changed; where ranks have parts of the layer, in all of them."""
     removed, regrown = layer.mask & ~result.kept, result.mask & ~result.kept
     removed_regrown = (removed, regrown, removed & regrown)
-    return Turnover(*(int(torch.count_nonzero(links)) for links in removed_regrown))
+    return Turnover(*layout.sums([int(torch.count_nonzero(links)) for links in removed_regrown]))
 
 
 def comes_to_rest(layer: LayerInput, change: Turnover) -> bool:

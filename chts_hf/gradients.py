@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from chts_hf.distributed.layout import local
+
 
 def as_factor(mask: Tensor) -> Tensor:
     """A bool mask as the bytes 0 and 1 it consists of, to multiply by; shares its memory.
@@ -22,7 +24,8 @@ class GradientMasks:
     """Masks each gradient as it is accumulated, before clipping and reduction can see it.
 
     A post-accumulate hook works in place on ``parameter.grad``, so it costs one pass over the
-    weights per backward and no memory. Under DDP it runs before the bucket is reduced.
+    weights per backward and no memory. Under DDP it runs before the bucket is reduced; under FSDP2
+    after that, on this rank's shard of the gradient, averaged over the ranks.
 
     While ``collect`` is true the hooks also keep the dense gradient: the sum over the micro-batches
     of this process, without the factor of a loss scaler. This costs one more tensor per parameter
@@ -57,9 +60,9 @@ class GradientMasks:
 
     def _hook(self, name: str) -> Callable[[Tensor], None]:
         def mask_gradient(parameter: Tensor) -> None:
-            gradient = parameter.grad
-            if gradient is None:
+            if parameter.grad is None:
                 return
+            gradient = local(parameter.grad)
             mask = self._masks[name]
             if self.collect:
                 self._add(name, gradient, mask)

@@ -49,6 +49,7 @@ def initial_mask(
     initial: float,
     final: float,
     correlation: Tensor | None = None,
+    zero_links: Tensor | None = None,
 ) -> Tensor:
     """One layer's first mask, of shape (out, in) on the weight's device.
 
@@ -58,13 +59,15 @@ def initial_mask(
         initial: its sparsity now.
         final: its sparsity when training ends.
         correlation: of the layer's inputs, for ``init="csti"``.
+        zero_links: links whose weight is 0, of the parameter's shape, for ``init="from_weights"``.
 
     Raises:
         ValueError: no link would be left at the end, or there is no correlation for "csti".
     """
     weight = target.view(target.weight.detach())
     if config.init == "from_weights":
-        return weight != 0
+        links = weight != 0
+        return links if zero_links is None else links | target.view(zero_links)
     if topology.link_count(weight.numel(), final) == 0:
         raise ValueError(
             f"sparsity={final} would remove every link of {target.name} {tuple(weight.shape)}; "
@@ -87,6 +90,20 @@ def initial_mask(
     generator = generator_for(config.seed, 0, target.name)
     mask = topology.initial_mask(target.shape, initial, config.init, generator, **options)
     return mask.to(weight.device)
+
+
+def given_mask(target: Target, mask: Tensor) -> Tensor:
+    """One layer's part of a mask that the caller gives for its parameter.
+
+    Raises:
+        ValueError: it is not of the parameter's shape.
+    """
+    if mask.shape != target.weight.shape:
+        raise ValueError(
+            f"masks[{target.parameter_name!r}] must be of shape {tuple(target.weight.shape)}, got "
+            f"{tuple(mask.shape)}; where weights are sharded, every rank is given whole masks"
+        )
+    return target.view(mask)
 
 
 def sparsities_from_weights(mask: Tensor, config: CHTsConfig, final: float) -> tuple[float, float]:

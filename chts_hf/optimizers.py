@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from chts_hf.distributed.layout import local
+
 #: Why DeepSpeed is refused, and what to do.
 DEEPSPEED = (
     "DeepSpeed is not supported: it trains its own copies of the weights, which masks do not "
@@ -48,6 +50,18 @@ def check_trains(optimizer: torch.optim.Optimizer | None, weights: Iterable[Tens
         )
 
 
+def is_accumulating(optimizer: torch.optim.Optimizer | None) -> bool:
+    """Whether accelerate left the optimizer's step out because the batch is not complete."""
+    state = getattr(optimizer, "gradient_state", None)
+    return state is not None and not state.sync_gradients
+
+
+def left_out(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a fused optimizer, which is called at an overflow too, did nothing because of one."""
+    overflow = getattr(optimizer, "found_inf", None)
+    return overflow is not None and bool(overflow)
+
+
 def keep_state(
     optimizer: torch.optim.Optimizer | None,
     parameter: nn.Parameter,
@@ -62,11 +76,11 @@ def keep_state(
     Args:
         optimizer: None does nothing.
         parameter: whose state.
-        kept: bool, of the shape of ``view(parameter)``.
+        kept: bool, of the shape of ``view(parameter)``; of a sharded parameter, this rank's part.
         view: the part of a tensor of the parameter's shape that ``kept`` describes.
     """
     if optimizer is None:
         return
     for value in optimizer.state.get(parameter, {}).values():
         if torch.is_tensor(value) and value.is_floating_point() and value.shape == parameter.shape:
-            view(value).mul_(kept)
+            view(local(value)).mul_(kept)

@@ -50,7 +50,7 @@ def update_blocks(
     """
     if not blocks:
         return
-    costs = [sum(sharing.update_cost(x.target.shape) for x in b.layers) for b in blocks]
+    costs = [block_cost(block) for block in blocks]
     owners = sharing.assign(costs, ranks.world_size())
     for block, owner in zip(blocks, owners, strict=True):
         for layer in block.layers:
@@ -63,7 +63,7 @@ def update_blocks(
             check_finite(blocks[i].layers)
         if ranks.is_distributed():
             for i in mine:
-                results = _make(blocks[i], seed, update)
+                results = make(blocks[i], seed, update)
                 made[i] = sharing.pack([m for r in results for m in (r.kept, r.mask)])
     for i, block in enumerate(blocks):
         if ranks.is_distributed():
@@ -71,14 +71,19 @@ def update_blocks(
             masks = sharing.share(made.pop(i, None), shapes, owners[i], _device(block))
             yield block, [LayerOutput(*both) for both in zip(masks[::2], masks[1::2], strict=True)]
         else:
-            yield block, _make(block, seed, update)
+            yield block, make(block, seed, update)
+
+
+def block_cost(block: Block) -> float:
+    """What the update of a block costs; see :func:`chts_hf.distributed.sharing.update_cost`."""
+    return sum(sharing.update_cost(layer.target.shape) for layer in block.layers)
 
 
 def _device(block: Block) -> torch.device:
     return block.layers[0].mask.device
 
 
-def _make(block: Block, seed: int, update: int) -> list[LayerOutput]:
+def make(block: Block, seed: int, update: int) -> list[LayerOutput]:
     """One block's results; where the GPU's memory does not suffice, by way of the host."""
     device = _device(block)
     names = ", ".join(layer.target.name for layer in block.layers)

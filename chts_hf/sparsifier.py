@@ -14,20 +14,29 @@ from torch import Tensor, nn
 from chts_hf import topology
 from chts_hf.apply import Turnover, comes_to_rest, turnover, write_links
 from chts_hf.config import CHTsConfig
-from chts_hf.distributed.ranks import check_ranks_agree, world_size
+from chts_hf.distributed.layout import Gathered, layout_of, local, reshard
+from chts_hf.distributed.ranks import fingerprint, world_size
 from chts_hf.distributed.wrappers import refuse_wrapped
 from chts_hf.gradients import GradientMasks, as_factor
 from chts_hf.initialise import (
+    given_mask,
     initial_mask,
     layer_sparsities,
     rescale,
     sparsities_from_weights,
 )
 from chts_hf.lr import LearningRateFactor
-from chts_hf.optimizers import base_optimizer, check_trains, keep_state
+from chts_hf.optimizers import (
+    base_optimizer,
+    check_trains,
+    is_accumulating,
+    keep_state,
+    left_out,
+)
 from chts_hf.plan import Plan
-from chts_hf.shared_update import Block, update_blocks
-from chts_hf.state import check_state, fingerprint
+from chts_hf.sharded_update import link_counts, update_layers, whole, write_part
+from chts_hf.shared_update import Block
+from chts_hf.state import check_state, whole_tensors
 from chts_hf.stats import network_stats
 from chts_hf.targets import Pair, Target, blocks_of, find_pairs, find_targets
 from chts_hf.update import LayerInput, LayerOutput
@@ -98,6 +107,7 @@ class Sparsifier:
         correlation: Tensor | None = None,
     ) -> None:
         refuse_wrapped(model)
+        reshard(model)
         if attached_sparsifier(model) is not None:
             raise ValueError(
                 "this model has a sparsifier already; call its close() first, and add the callback "
@@ -111,6 +121,7 @@ class Sparsifier:
         self.targets: list[Target] = [] if config.is_dense else find_targets(model, config)
         self.masks: dict[str, Tensor] = {}
         self._parameters = {t.parameter_name: t.weight for t in self.targets}
+        self._layout = layout_of(model, self._parameters)
         self._layer_config = {t.name: config.for_layer(t.name) for t in self.targets}
         self._pairs = find_pairs(self.targets)
         self._blocks = blocks_of(self.targets, self._pairs)
@@ -130,10 +141,10 @@ class Sparsifier:
             self._parameters, self.masks, scaler or getattr(optimizer, "scaler", None)
         )
         for name, weight in self._parameters.items():
-            self.masks[name] = torch.zeros_like(weight, dtype=torch.bool)
-            self._ever[name] = torch.zeros_like(weight, dtype=torch.bool)
+            self.masks[name] = torch.zeros_like(local(weight), dtype=torch.bool)
+            self._ever[name] = torch.zeros_like(local(weight), dtype=torch.bool)
             if config.regrow_init == "history" and config.regrowth != "none":
-                self._history[name] = torch.zeros_like(weight, requires_grad=False)
+                self._history[name] = torch.zeros_like(local(weight), requires_grad=False)
         zero_links = take_zero_links(model)
         if state is not None:
             self.load_state_dict(state)
@@ -163,7 +174,7 @@ class Sparsifier:
         """
         if self._optimizer is not None and self.targets:
             if not self._stepped:
-                if not self._accumulating():
+                if not is_accumulating(self._given_optimizer):
                     self._gradients.take()  # of a batch that the optimizer never saw
                 return
             self._stepped = False
@@ -185,7 +196,7 @@ class Sparsifier:
         Raises:
             RuntimeError: names the first layer whose masks differ.
         """
-        check_ranks_agree(self.masks)
+        self._layout.check(self.masks)
 
     def close(self) -> None:
         """Let go of model and optimizer; masks and statistics stay readable, zeros stay zero."""
@@ -211,7 +222,8 @@ class Sparsifier:
             ``updates``; ``topology_runtime`` in seconds.
         """
         if self._stats is None:  # masks change at updates only
-            self._stats = network_stats(self.targets, self._pairs, self.masks, self._ever)
+            masks, ever = (Gathered(self._layout, parts) for parts in (self.masks, self._ever))
+            self._stats = network_stats(self.targets, self._pairs, masks, ever)
         return self._stats | {"updates": self.updates, "topology_runtime": self.topology_runtime}
 
     # -- state -------------------------------------------------------------------------------
@@ -223,11 +235,8 @@ class Sparsifier:
             ``masks``, ``ever`` and ``history``: name → tensor; ``weights``: name → a fingerprint of
             the weights it belongs to; plain numbers beside them.
         """
-        return {
-            "weights": {name: fingerprint(weight) for name, weight in self._parameters.items()},
-            "masks": {name: mask.clone() for name, mask in self.masks.items()},
-            "ever": {name: ever.clone() for name, ever in self._ever.items()},
-            "history": {name: values.clone() for name, values in self._history.items()},
+        parts = self._parameters, self.masks, self._ever, self._history
+        return whole_tensors(self._layout, *parts) | {
             "step_count": self.step_count,
             "updates": self.updates,
             "topology_runtime": self.topology_runtime,
@@ -245,12 +254,10 @@ class Sparsifier:
         Raises:
             ValueError: the state is of other layers, shapes or weights.
         """
-        check_state(state, self._parameters)
-        for name, mask in state["masks"].items():
-            self.masks[name].copy_(mask)
-            self._ever[name].copy_(state["ever"][name])
-            if name in self._history:
-                self._history[name].copy_(state["history"][name])
+        check_state(state, self._parameters, self._layout)
+        for key, mine in (("masks", self.masks), ("ever", self._ever), ("history", self._history)):
+            for name, part in mine.items():
+                part.copy_(self._layout.part(name, state[key][name]))
         self._stats = None
         self.step_count = state["step_count"]
         self.updates = state["updates"]
@@ -270,39 +277,37 @@ class Sparsifier:
         zero_links: Mapping[str, Tensor],
         correlation: Tensor | None,
     ) -> None:
+        fingerprints = {}
         for target in self.targets:
             config, name = self._layer_config[target.name], target.parameter_name
+            target = whole(target, self._layout)
             ends = self._initial[target.name], self._final[target.name]
             if given is not None:
-                mask = target.view(given[name])
+                mask = given_mask(target, given[name])
             else:
-                mask = initial_mask(target, config, *ends, correlation=correlation)
-            if given is None and config.init == "from_weights" and name in zero_links:
-                mask = mask | target.view(zero_links[name])
+                mask = initial_mask(target, config, *ends, correlation, zero_links.get(name))
             if given is not None or config.init == "from_weights":
                 ends = sparsities_from_weights(mask, config, ends[1])
                 self._initial[target.name], self._final[target.name] = ends
-            target.view(self.masks[target.parameter_name]).copy_(mask)
+            write_part(target, self._layout, self.masks[name], mask)
             if self.config.rescale_init and given is None:
                 rescale(target, mask)
+                weight = target.view(target.weight)
+                write_part(target, self._layout, local(self._parameters[name]).data, weight)
+            if self._layout.sharded:
+                fingerprints[target.name] = fingerprint(mask)
+        self._layout.check_copies(fingerprints)
         self._enforce()
         for name, weight in self._parameters.items():
             self._ever[name].copy_(self.masks[name])
             keep_state(self._optimizer, weight, self.masks[name])
 
     def _enforce(self) -> None:
-        weights = [parameter.data for parameter in self._parameters.values()]
+        weights = [local(parameter).data for parameter in self._parameters.values()]
         torch._foreach_mul_(weights, [as_factor(mask) for mask in self.masks.values()])
 
-    def _accumulating(self) -> bool:
-        """Whether accelerate left the optimizer's step out because the batch is not complete."""
-        state = getattr(self._given_optimizer, "gradient_state", None)
-        return state is not None and not state.sync_gradients
-
     def _note_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        # Fused optimizers are called at an overflow too, and leave the step out themselves.
-        overflow = getattr(optimizer, "found_inf", None)
-        self._stepped = overflow is None or not bool(overflow)
+        self._stepped = not left_out(optimizer)
 
     def _lr_factor(self) -> float:
         since = None if self._regrown_at is None else self.step_count + 1 - self._regrown_at
@@ -317,13 +322,14 @@ class Sparsifier:
     def _update(self) -> None:
         self.check_ranks()  # the shared result would cover up a difference
         gradients = self._gradients.take()
+        links = link_counts(self.targets, self.masks, self._layout)
         due = [
             block
             for targets, pairs in self._blocks
-            if (block := self._block(targets, pairs, gradients)) is not None
+            if (block := self._block(targets, pairs, gradients, links)) is not None
         ]
         regrown = False
-        for block, results in update_blocks(due, self.config.seed, self.updates + 1):
+        for block, results in update_layers(due, self.config.seed, self.updates + 1, self._layout):
             regrown |= self._apply_block(block, results)
         self.updates += 1
         if regrown:
@@ -331,14 +337,15 @@ class Sparsifier:
         self.check_ranks()
 
     def _block(
-        self, targets: list[Target], pairs: list[Pair], gradients: dict[str, Tensor]
+        self,
+        targets: list[Target],
+        pairs: list[Pair],
+        gradients: dict[str, Tensor],
+        links: dict[str, int],
     ) -> Block | None:
-        """What is to be done with a block; None if nothing is."""
-        layers = [self._layer_input(target, gradients) for target in targets]
-        if all(
-            layer.zeta == 0 and layer.links == int(torch.count_nonzero(layer.mask))
-            for layer in layers
-        ):
+        """What is to be done with a block that has so many links; None if nothing is."""
+        layers = [self._layer_input(target, gradients, links[target.name]) for target in targets]
+        if all(layer.zeta == 0 and layer.links == links[layer.target.name] for layer in layers):
             return None
         moving = {
             layer.target.name
@@ -352,7 +359,7 @@ class Sparsifier:
         self._stats = None
         for layer, result in zip(block.layers, results, strict=True):
             name = layer.target.parameter_name
-            change = self.turnover[layer.target.name] = turnover(layer, result)
+            change = self.turnover[layer.target.name] = turnover(layer, result, self._layout)
             if comes_to_rest(layer, change):
                 self._resting.add(layer.target.name)
             write_links(
@@ -361,34 +368,34 @@ class Sparsifier:
             regrown |= change.regrown > 0
         for name in {layer.target.parameter_name for layer in block.layers}:
             weight, mask = self._parameters[name], self.masks[name]
-            weight.data.mul_(as_factor(mask))
+            local(weight).data.mul_(as_factor(mask))
             if weight.grad is not None:
-                weight.grad.mul_(as_factor(mask))
+                local(weight.grad).mul_(as_factor(mask))
             self._ever[name] |= mask
         return regrown
 
-    def _layer_input(self, target: Target, gradients: dict[str, Tensor]) -> LayerInput:
+    def _layer_input(self, target: Target, gradients: dict[str, Tensor], links: int) -> LayerInput:
         name = target.parameter_name
         config = self._layer_config[target.name]
         ends = self._initial[target.name], self._final[target.name]
         sparsity = self.plan.sparsity(self.step_count, *ends)
-        mask, size = target.view(self.masks[name]), math.prod(target.shape)
+        size = math.prod(target.shape)
         resting = target.name in self._resting
         gradient = None
         if self.config.needs_gradient:
             # A weight that this rank's batch did not reach (an expert, a dropped layer) has
             # gradient 0, and every rank must bring the same tensors.
             if name not in gradients:
-                gradients[name] = torch.zeros_like(self._parameters[name])
-            gradient = target.view(gradients[name]).contiguous()
+                gradients[name] = torch.zeros_like(local(self._parameters[name]))
+            gradient = gradients[name]
         return LayerInput(
             target=target,
             config=config,
-            mask=mask,
-            weight=target.view(self._parameters[name].detach()),
+            mask=self.masks[name],
+            weight=local(self._parameters[name]).data,
             gradient=gradient,
             # A run resumed with more steps may be denser by its schedule than it is already.
-            links=min(topology.link_count(size, sparsity), int(torch.count_nonzero(mask))),
+            links=min(topology.link_count(size, sparsity), links),
             zeta=0.0 if resting else self.plan.zeta(self.step_count),
             delta=self.plan.delta(self.step_count),
             heads=target.heads if config.per_head and target.role in "qkv" else 1,

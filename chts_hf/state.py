@@ -1,21 +1,70 @@
-"""Whether a saved state belongs to the model it is loaded into."""
+"""A sparsifier's tensors as they are saved, and whether they belong to the model they come to."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from chts_hf.distributed.layout import Whole, local
 
-def check_state(state: Mapping[str, Any], parameters: Mapping[str, nn.Parameter]) -> None:
-    """Compare a sparsifier's state with the weights of a model.
+#: Parameter name → what this rank holds of a tensor of the parameter's shape.
+Parts = Mapping[str, Tensor]
+
+
+def whole_tensors(
+    layout: Whole, parameters: Mapping[str, nn.Parameter], masks: Parts, ever: Parts, history: Parts
+) -> dict[str, Any]:
+    """The tensors of :meth:`chts_hf.Sparsifier.state_dict`, each of its parameter's whole shape.
+
+    Where ranks hold shards, the first has them, on the host, and the others have empty
+    dictionaries; all must call it. One tensor after the other is gathered.
+    """
+    return {
+        "weights": _fingerprints(layout, parameters),
+        "masks": dict(_gather(layout, masks)),
+        "ever": dict(_gather(layout, ever)),
+        "history": dict(_gather(layout, history)),
+    }
+
+
+def _gather(layout: Whole, parts: Parts) -> Iterator[tuple[str, Tensor]]:
+    for name, part in parts.items():
+        whole = layout.at(name, part, 0)
+        if whole is not None:
+            yield name, whole.cpu() if layout.sharded else whole.clone()
+
+
+def _fingerprints(
+    layout: Whole, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, tuple[str, int]]:
+    gathered = ((n, layout.at(n, local(p).detach(), 0)) for n, p in parameters.items())
+    return {name: fingerprint(whole) for name, whole in gathered if whole is not None}
+
+
+def check_state(
+    state: Mapping[str, Any], parameters: Mapping[str, nn.Parameter], layout: Whole
+) -> None:
+    """Compare a sparsifier's state, whole on every rank, with the weights of a model.
 
     Raises:
         ValueError: it is of other layers, other shapes or other weights.
     """
+    mine = _fingerprints(layout, parameters)
+
+    def check() -> None:
+        _check_masks(state, parameters, layout)
+        _check_weights(state, mine)
+
+    layout.together(check)
+
+
+def _check_masks(
+    state: Mapping[str, Any], parameters: Mapping[str, nn.Parameter], layout: Whole
+) -> None:
     missing = sorted(parameters.keys() - state["masks"].keys())
     extra = sorted(state["masks"].keys() - parameters.keys())
     if missing or extra:
@@ -29,13 +78,17 @@ def check_state(state: Mapping[str, Any], parameters: Mapping[str, nn.Parameter]
                 f"the mask of {name} has shape {tuple(mask.shape)}, the weight "
                 f"{tuple(parameters[name].shape)}: the masks are of another model"
             )
-        if bool((parameters[name].detach() != 0).cpu().logical_and(~mask.cpu()).any()):
+        links = layout.part(name, mask).cpu()
+        if bool((local(parameters[name]).detach() != 0).cpu().logical_and(~links).any()):
             raise ValueError(
                 f"{name} has weights where its mask has no links: the masks are of other weights"
             )
-        dtype, value = state["weights"][name]
-        mine = fingerprint(parameters[name])
-        if mine[0] == dtype and mine[1] != value:
+
+
+def _check_weights(state: Mapping[str, Any], mine: Mapping[str, tuple[str, int]]) -> None:
+    for name, (dtype, value) in mine.items():
+        saved = state["weights"][name]
+        if saved[0] == dtype and saved[1] != value:
             raise ValueError(
                 f"the masks were saved with other weights of {name} than the model has now; load "
                 "the weights of the same checkpoint, and make the sparsifier with "

@@ -83,7 +83,8 @@ class Target:
     @property
     def shape(self) -> tuple[int, int]:
         """(out, in)."""
-        out_features, in_features = self.view(self.weight.detach()).shape
+        # Of a stand-in, since cutting rows out of a sharded weight would have its ranks talk.
+        out_features, in_features = self.view(torch.empty(self.weight.shape, device="meta")).shape
         return out_features, in_features
 
     @property
@@ -185,7 +186,8 @@ def _listed(names: list[str]) -> str:
 
 def _is_conv1d(module: nn.Module) -> bool:
     # transformers' Conv1D, by its shape rather than its class: (in, out) and an nf attribute.
-    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+    # FSDP2 makes subclasses of the classes that it shards.
+    return hasattr(module, "nf") and any(c.__name__ == "Conv1D" for c in type(module).__mro__)
 
 
 def _is_linear(module: nn.Module) -> bool:

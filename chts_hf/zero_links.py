@@ -42,6 +42,6 @@ def take_zero_links(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _mask(parameter: Tensor, indices: Tensor) -> Tensor:
-    mask = torch.zeros_like(parameter, dtype=torch.bool)
+    mask = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
     mask.view(-1)[indices.to(mask.device)] = True
     return mask

@@ -200,7 +200,8 @@ def test_percolation_takes_the_links_of_dead_neurons(percolation):
     moved = int(sparsifier.masks[up.name][5].sum())
     sparsifier.masks[up.name][5] = False
     sparsifier.masks[up.name][0, free[:moved]] = True
-    layers = [sparsifier._layer_input(t, {}) for t in (up, down)]
+    links = {t: int(sparsifier.masks[t.name].sum()) for t in (up, down)}
+    layers = [sparsifier._layer_input(t, {}, links[t]) for t in (up, down)]
     pairs = [p for p in sparsifier._pairs if p.first is up] if percolation else []
     results = update_block(layers, pairs, seed=0, update=1)
     assert results[1].kept[:, 5].any() != percolation

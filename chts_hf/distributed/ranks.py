@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -39,13 +39,16 @@ def mean_at(tensor: Tensor, owner: int) -> None:
 
 
 @contextmanager
-def failing_together(device: torch.device) -> Iterator[None]:
+def failing_together(
+    device: torch.device, task: str = "make its part of the topology update"
+) -> Iterator[None]:
     """Have an error of one rank raised on every rank, so that none waits for it forever.
 
     All ranks must enter and leave the block; no rank may communicate within it.
 
     Args:
         device: where tensors to be sent must be.
+        task: what a rank with an error could not do, for the message of the others.
 
     Raises:
         RuntimeError: on the ranks that had no error themselves.
@@ -59,9 +62,7 @@ def failing_together(device: torch.device) -> Iterator[None]:
         failed = torch.tensor([-1 if failure is None else rank()], device=device)
         dist.all_reduce(failed, op=dist.ReduceOp.MAX)
         if failure is None and int(failed) >= 0:
-            raise RuntimeError(
-                f"rank {int(failed)} could not make its part of the topology update; see its error"
-            )
+            raise RuntimeError(f"rank {int(failed)} could not {task}; see its error")
     if failure is not None:
         raise failure
 
@@ -77,21 +78,45 @@ def check_ranks_agree(masks: Mapping[str, Tensor]) -> None:
     if not is_distributed():
         return
     device = next((mask.device for mask in masks.values()), _home())
-    digest = hashlib.blake2b("\0".join(masks).encode(), digest_size=8).digest()
-    layers = torch.tensor([int.from_bytes(digest, "little", signed=True)], device=device)
-    if _differing(layers).any():
-        raise RuntimeError(
-            f"the ranks have not the same layers to sparsify; rank {rank()} has {len(masks)}. "
-            "Every rank must have the same model and configuration"
-        )
-    if not masks:
+    check_fingerprints({name: fingerprint(mask) for name, mask in masks.items()}, device)
+
+
+def check_fingerprints(fingerprints: Mapping[str, Tensor], device: torch.device) -> None:
+    """Stop the run if fingerprints, or the layers they are of, differ between ranks.
+
+    Args:
+        fingerprints: layer → what :func:`fingerprint` made of its mask.
+        device: where tensors to be sent must be.
+
+    Raises:
+        RuntimeError: names the first layer that differs.
+    """
+    check_same_layers(list(fingerprints), device)
+    if not fingerprints or not is_distributed():
         return
-    differing = _differing(torch.stack([fingerprint(mask) for mask in masks.values()]))
+    differing = _differing(torch.stack(list(fingerprints.values())))
     if differing.any():
-        name = list(masks)[int(differing.nonzero()[0])]
+        name = list(fingerprints)[int(differing.nonzero()[0])]
         raise RuntimeError(
             f"the masks of {name} differ between ranks; every rank must start from the same "
             "weights, configuration and seed"
+        )
+
+
+def check_same_layers(names: Sequence[str], device: torch.device) -> None:
+    """Stop the run if the ranks have not the same layers to sparsify.
+
+    Raises:
+        RuntimeError: they have not.
+    """
+    if not is_distributed():
+        return
+    digest = hashlib.blake2b("\0".join(names).encode(), digest_size=8).digest()
+    layers = torch.tensor([int.from_bytes(digest, "little", signed=True)], device=device)
+    if _differing(layers).any():
+        raise RuntimeError(
+            f"the ranks have not the same layers to sparsify; rank {rank()} has {len(names)}. "
+            "Every rank must have the same model and configuration"
         )
 
 

@@ -10,7 +10,8 @@ WORKS = "DistributedDataParallel works: start with torchrun or accelerate launch
 _WRAPPERS = {
     "DistributedDataParallel": "pass the module inside it: accelerator.unwrap_model(model)",
     "DataParallel": f"nn.DataParallel is not supported. {WORKS}",
-    "FullyShardedDataParallel": f"FSDP1 is not supported. {WORKS}, without FSDP",
+    "FullyShardedDataParallel": f"FSDP1 is not supported. {WORKS}, without FSDP, and so does "
+    "FSDP2's fully_shard(module) in a loop of your own",
     "DeepSpeedEngine": f"DeepSpeed is not supported. {WORKS}, without DeepSpeed",
     "OptimizedModule": "pass the module that was compiled: accelerator.unwrap_model(model)",
 }
@@ -26,10 +27,5 @@ def refuse_wrapped(model: nn.Module) -> None:
     if kind in _WRAPPERS:
         raise ValueError(f"the model is wrapped in {kind}: {_WRAPPERS[kind]}")
     for name, parameter in model.named_parameters():
-        if type(parameter).__name__ == "DTensor":
-            raise ValueError(
-                f"{name} is a DTensor: FSDP2 and tensor parallelism are not supported. {WORKS}, "
-                "without FSDP"
-            )
         if hasattr(parameter, "ds_id"):
             raise ValueError(f"{name} is a parameter of ZeRO-3, which is not supported. {WORKS}")

@@ -1,0 +1,226 @@
+"""Where the elements of the parameters are: on every rank all of them, or on each some rows.
+
+The sparsifier's tensors lie as their parameters do. What it does to every element it does to what
+is here; for what needs a whole layer it asks its layout, which gathers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, Shard
+
+from chts_hf.distributed import ranks
+from chts_hf.distributed.wrappers import WORKS
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor: its shard of a DTensor, in the same memory, or all."""
+    if isinstance(tensor, DTensor):
+        with torch.no_grad():
+            return tensor.to_local()
+    return tensor
+
+
+class Whole:
+    """Every rank holds every parameter: one process, and DistributedDataParallel."""
+
+    sharded = False
+
+    def everywhere(self, name: str, part: Tensor) -> Tensor:
+        """A tensor of parameter ``name``'s shape, whole, on every rank.
+
+        Args:
+            name: the parameter's.
+            part: what this rank holds of the tensor.
+        """
+        return part
+
+    def at(self, name: str, part: Tensor, owner: int) -> Tensor | None:
+        """As :meth:`everywhere`, on one rank; None on the others."""
+        return part
+
+    def part(self, name: str, whole: Tensor) -> Tensor:
+        """What this rank holds of a tensor of the parameter's shape: a view of it."""
+        return whole
+
+    def sums(self, counts: list[int]) -> list[int]:
+        """What the ranks counted in the parts that they hold, added up."""
+        return counts
+
+    def check(self, masks: Mapping[str, Tensor]) -> None:
+        """Stop every rank if the masks can not be right; see :meth:`chts_hf.Sparsifier.step`."""
+        ranks.check_ranks_agree(masks)
+
+    def check_copies(self, fingerprints: Mapping[str, Tensor]) -> None:
+        """Compare whole masks before each rank takes its part: where there are parts only."""
+
+    def together(self, check: Callable[[], None]) -> None:
+        """Call a check; where ranks hold parts, all of them stop if one is not content."""
+        check()
+
+
+class Sharded(Whole):
+    """Each rank holds some rows of each parameter, as FSDP2's ``fully_shard`` deals them out.
+
+    With ``n`` rows and ``w`` ranks each has ``⌈n / w⌉``, the last ones fewer or none.
+
+    Args:
+        parameters: name → parameter, DTensors of one mesh of all ranks, placed ``Shard(0)``.
+    """
+
+    sharded = True
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self._shapes = {name: tuple(weight.shape) for name, weight in parameters.items()}
+        self._world, self._rank = ranks.world_size(), ranks.rank()
+        self._device = local(next(iter(parameters.values()))).device
+        for name, weight in parameters.items():
+            start, stop = self.rows(name)
+            if local(weight).shape[0] != stop - start:
+                raise RuntimeError(
+                    f"rank {self._rank} holds {local(weight).shape[0]} of {name}'s "
+                    f"{weight.shape[0]} rows, not {stop - start}"
+                )
+
+    def rows(self, name: str) -> tuple[int, int]:
+        """The rows [start, stop) of a parameter that this rank holds."""
+        rows = self._shapes[name][0]
+        each = -(-rows // self._world)
+        start = min(self._rank * each, rows)
+        return start, min(start + each, rows)
+
+    def everywhere(self, name: str, part: Tensor) -> Tensor:
+        """See :meth:`Whole.everywhere`."""
+        sent = self._to_send(name, part)
+        received = torch.empty(self._world * sent.numel(), dtype=sent.dtype, device=sent.device)
+        dist.all_gather(list(received.split(sent.numel())), sent)
+        return self._whole(name, received, part.dtype)
+
+    def at(self, name: str, part: Tensor, owner: int) -> Tensor | None:
+        """See :meth:`Whole.at`."""
+        sent = self._to_send(name, part)
+        if self._rank != owner:
+            dist.gather(sent, dst=owner)
+            return None
+        received = torch.empty(self._world * sent.numel(), dtype=sent.dtype, device=sent.device)
+        dist.gather(sent, list(received.split(sent.numel())), dst=owner)
+        return self._whole(name, received, part.dtype)
+
+    def part(self, name: str, whole: Tensor) -> Tensor:
+        """See :meth:`Whole.part`."""
+        start, stop = self.rows(name)
+        return whole[start:stop]
+
+    def sums(self, counts: list[int]) -> list[int]:
+        """See :meth:`Whole.sums`."""
+        total = torch.tensor(counts, dtype=torch.int64, device=self._device)
+        dist.all_reduce(total)
+        return [int(count) for count in total.tolist()]
+
+    def check(self, masks: Mapping[str, Tensor]) -> None:
+        """See :meth:`Whole.check`."""
+        # No rank has a copy of what another one has; the counts are checked by each update.
+        ranks.check_same_layers(list(masks), self._device)
+
+    def check_copies(self, fingerprints: Mapping[str, Tensor]) -> None:
+        """See :meth:`Whole.check_copies`."""
+        ranks.check_fingerprints(fingerprints, self._device)
+
+    def together(self, check: Callable[[], None]) -> None:
+        """See :meth:`Whole.together`."""
+        with ranks.failing_together(self._device, "go on with the state it was given"):
+            check()
+
+    def _to_send(self, name: str, part: Tensor) -> Tensor:
+        """A part's bytes, as many on each rank; exact in any dtype."""
+        rows, *rest = self._shapes[name]
+        size = -(-rows // self._world) * part.element_size()
+        for length in rest:
+            size *= length
+        flat = part.contiguous().view(-1).view(torch.uint8)
+        return torch.nn.functional.pad(flat, (0, size - flat.numel()))
+
+    def _whole(self, name: str, received: Tensor, dtype: torch.dtype) -> Tensor:
+        # Only the last parts are padded, so all rows lie one behind the other.
+        shape = self._shapes[name]
+        return received.view(dtype)[: torch.Size(shape).numel()].view(shape)
+
+
+class Gathered(Mapping[str, Tensor]):
+    """Tensors that are gathered when they are asked for, by every rank in the same order.
+
+    Args:
+        layout: where the parts are.
+        parts: parameter name → what this rank holds.
+    """
+
+    def __init__(self, layout: Whole, parts: Mapping[str, Tensor]) -> None:
+        self._layout, self._parts = layout, parts
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._layout.everywhere(name, self._parts[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+
+def reshard(model: nn.Module) -> None:
+    """Have a model that FSDP2 shards show its shards; a forward pass may have left it whole."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+_FSDP2 = (
+    "fully_shard(module) on a mesh of one dimension with all processes works, in a loop of your own"
+)
+
+
+def layout_of(model: nn.Module, parameters: Mapping[str, Tensor]) -> Whole:
+    """How the parameters to sparsify lie.
+
+    Args:
+        model: whose they are.
+        parameters: name → parameter.
+
+    Raises:
+        ValueError: they lie in a way that is not supported; says what is.
+    """
+    if not parameters or not any(isinstance(p, DTensor) for p in model.parameters()):
+        return Whole()
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, DTensor):
+            why = _unsupported(parameter)
+        else:
+            why = "is not sharded, unlike others" if name in parameters else None
+        if why is not None:
+            raise ValueError(f"{name} {why}. {_FSDP2}; {WORKS}, without sharding")
+    return Sharded(parameters)
+
+
+def _unsupported(parameter: DTensor) -> str | None:
+    """What is wrong with a DTensor; None if nothing is."""
+    mesh, placements = parameter.device_mesh, parameter.placements
+    if mesh.ndim != 1:
+        return (
+            f"is a DTensor on a mesh of {mesh.ndim} dimensions (hybrid sharding or tensor "
+            "parallelism), which is not supported"
+        )
+    if type(placements[0]) is not Shard or placements[0].dim != 0:
+        return f"is a DTensor placed {placements[0]} (tensor parallelism), which is not supported"
+    if mesh.mesh.tolist() != list(range(ranks.world_size())):
+        return f"is sharded over {mesh.size()} of {ranks.world_size()} processes"
+    if parameter.device.type != mesh.device_type:
+        return (
+            f"is on {parameter.device.type}, its mesh on {mesh.device_type}: CPU offload, and "
+            "weights that are not loaded yet, are not supported"
+        )
+    return None
