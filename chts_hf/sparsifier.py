@@ -11,28 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chts_hf import topology
+from chts_hf import initialise, optimizers, topology
 from chts_hf.apply import Turnover, comes_to_rest, turnover, write_links
 from chts_hf.config import CHTsConfig
 from chts_hf.distributed.layout import Gathered, layout_of, local, reshard
 from chts_hf.distributed.ranks import fingerprint, world_size
 from chts_hf.distributed.wrappers import refuse_wrapped
 from chts_hf.gradients import GradientMasks, as_factor
-from chts_hf.initialise import (
-    given_mask,
-    initial_mask,
-    layer_sparsities,
-    rescale,
-    sparsities_from_weights,
-)
 from chts_hf.lr import LearningRateFactor
-from chts_hf.optimizers import (
-    base_optimizer,
-    check_trains,
-    is_accumulating,
-    keep_state,
-    left_out,
-)
 from chts_hf.plan import Plan
 from chts_hf.sharded_update import link_counts, update_layers, whole, write_part
 from chts_hf.shared_update import Block
@@ -58,6 +44,8 @@ class Sparsifier:
     that regrow by gradient hold a second gradient during the step before an update.
 
     Where several processes train together, each of them must make one and call the same methods.
+    Under FSDP2 (``fully_shard`` first) that goes for ``stats()`` and ``state_dict()`` too, and what
+    it holds lies as the parameters do: each process has its rows.
 
     Args:
         model: the model itself, not a wrapper; its parameters must be on their device already.
@@ -76,7 +64,8 @@ class Sparsifier:
             it is no part of the configuration; the masks made from it are in the state.
 
     Attributes:
-        masks: parameter name → bool tensor of the parameter's shape, True where there is a link.
+        masks: parameter name → bool tensor of the parameter's shape, True where there is a link;
+            under FSDP2, of the shape of this process's shard.
         targets: what is sparsified.
         step_count: optimizer steps seen.
         turnover: layer → what changed in the last update that touched it.
@@ -121,7 +110,8 @@ class Sparsifier:
         self.targets: list[Target] = [] if config.is_dense else find_targets(model, config)
         self.masks: dict[str, Tensor] = {}
         self._parameters = {t.parameter_name: t.weight for t in self.targets}
-        self._layout = layout_of(model, self._parameters)
+        scaler = scaler or getattr(optimizer, "scaler", None)
+        self._layout = layout_of(model, self._parameters, scaler)
         self._layer_config = {t.name: config.for_layer(t.name) for t in self.targets}
         self._pairs = find_pairs(self.targets)
         self._blocks = blocks_of(self.targets, self._pairs)
@@ -131,15 +121,13 @@ class Sparsifier:
         self.turnover: dict[str, Turnover] = {}
         self._regrown_at: int | None = None
         self._given_optimizer = optimizer
-        self._optimizer = base_optimizer(optimizer)
-        check_trains(self._optimizer, self._parameters.values())
+        self._optimizer = optimizers.base_optimizer(optimizer)
+        optimizers.check_trains(self._optimizer, self._parameters.values())
         self._stepped = False
         self.owner: object | None = None  # the training run, where a callback made this
         self._stats: dict[str, Any] | None = None
-        self._initial, self._final = layer_sparsities(self.targets, config)
-        self._gradients = GradientMasks(
-            self._parameters, self.masks, scaler or getattr(optimizer, "scaler", None)
-        )
+        self._initial, self._final = initialise.layer_sparsities(self.targets, config)
+        self._gradients = GradientMasks(self._parameters, self.masks, scaler)
         for name, weight in self._parameters.items():
             self.masks[name] = torch.zeros_like(local(weight), dtype=torch.bool)
             self._ever[name] = torch.zeros_like(local(weight), dtype=torch.bool)
@@ -174,7 +162,7 @@ class Sparsifier:
         """
         if self._optimizer is not None and self.targets:
             if not self._stepped:
-                if not is_accumulating(self._given_optimizer):
+                if not optimizers.is_accumulating(self._given_optimizer):
                     self._gradients.take()  # of a batch that the optimizer never saw
                 return
             self._stepped = False
@@ -233,7 +221,8 @@ class Sparsifier:
 
         Returns:
             ``masks``, ``ever`` and ``history``: name → tensor; ``weights``: name → a fingerprint of
-            the weights it belongs to; plain numbers beside them.
+            the weights it belongs to; plain numbers beside them. Under FSDP2 the tensors are whole,
+            on the host, and the first process alone has them.
         """
         parts = self._parameters, self.masks, self._ever, self._history
         return whole_tensors(self._layout, *parts) | {
@@ -250,6 +239,8 @@ class Sparsifier:
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a :meth:`state_dict`; the model's weights must be those it was taken with.
+
+        The number of processes may be another one. Under FSDP2 each is given the whole state.
 
         Raises:
             ValueError: the state is of other layers, shapes or weights.
@@ -283,15 +274,17 @@ class Sparsifier:
             target = whole(target, self._layout)
             ends = self._initial[target.name], self._final[target.name]
             if given is not None:
-                mask = given_mask(target, given[name])
+                mask = initialise.given_mask(target, given[name])
             else:
-                mask = initial_mask(target, config, *ends, correlation, zero_links.get(name))
+                mask = initialise.initial_mask(
+                    target, config, *ends, correlation, zero_links.get(name)
+                )
             if given is not None or config.init == "from_weights":
-                ends = sparsities_from_weights(mask, config, ends[1])
+                ends = initialise.sparsities_from_weights(mask, config, ends[1])
                 self._initial[target.name], self._final[target.name] = ends
             write_part(target, self._layout, self.masks[name], mask)
             if self.config.rescale_init and given is None:
-                rescale(target, mask)
+                initialise.rescale(target, mask)
                 weight = target.view(target.weight)
                 write_part(target, self._layout, local(self._parameters[name]).data, weight)
             if self._layout.sharded:
@@ -300,14 +293,14 @@ class Sparsifier:
         self._enforce()
         for name, weight in self._parameters.items():
             self._ever[name].copy_(self.masks[name])
-            keep_state(self._optimizer, weight, self.masks[name])
+            optimizers.keep_state(self._optimizer, weight, self.masks[name])
 
     def _enforce(self) -> None:
         weights = [local(parameter).data for parameter in self._parameters.values()]
         torch._foreach_mul_(weights, [as_factor(mask) for mask in self.masks.values()])
 
     def _note_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        self._stepped = not left_out(optimizer)
+        self._stepped = not optimizers.left_out(optimizer)
 
     def _lr_factor(self) -> float:
         since = None if self._regrown_at is None else self.step_count + 1 - self._regrown_at

@@ -303,19 +303,6 @@ def test_a_wrapped_model(wrap):
         Sparsifier(wrap(tiny_marian()), None, _config(), 100)
 
 
-def test_sharded_parameters(tmp_path):
-    dist = torch.distributed
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
-    try:
-        model = torch.distributed.fsdp.fully_shard(
-            tiny_marian(), mesh=dist.init_device_mesh("cpu", (1,))
-        )
-        with pytest.raises(ValueError, match="is a DTensor: FSDP2"):
-            Sparsifier(model, None, _config(), 100)
-    finally:
-        dist.destroy_process_group()
-
-
 def test_weights_that_are_not_finite_stop_the_update():
     model, optimizer, sparsifier = _setup()
     _train(model, optimizer, sparsifier)

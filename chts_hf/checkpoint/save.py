@@ -27,6 +27,7 @@ from chts_hf.checkpoint.layout import BITMASK, DENSE, choose_layout, encode_link
 from chts_hf.checkpoint.section import STREAM_SUFFIX, VALUE_DTYPES, Layer, Section
 from chts_hf.checkpoint.tensor_file import DTYPES, Entry, dense_size
 from chts_hf.config import CHTsConfig
+from chts_hf.distributed.layout import refuse_sharded
 from chts_hf.sparsifier import attached_sparsifier
 from chts_hf.targets import find_targets
 
@@ -106,7 +107,7 @@ def save_sparse(
 
     Raises:
         ValueError: a mask is of no parameter, of another shape, or a weight is not 0 where its mask
-            has no link; or no weight is a target.
+            has no link; or no weight is a target; or the weights are sharded over processes.
 
     Example:
         >>> sizes = save_sparse(model, "marian-chts90", processing_class=tokenizer)
@@ -114,6 +115,7 @@ def save_sparse(
     """
     from chts_hf.checkpoint.final_save import sparse_saver  # which builds on this module
 
+    refuse_sharded(model)
     trained = attached_sparsifier(model) or sparse_saver(model)
     if trained is not None:
         config = config or trained.config

@@ -179,34 +179,58 @@ def reshard(model: nn.Module) -> None:
             module.reshard()
 
 
-_FSDP2 = (
-    "fully_shard(module) on a mesh of one dimension with all processes works, in a loop of your own"
-)
+_FSDP2 = "FSDP2's fully_shard(module) on a mesh of one dimension, of all processes, works"
 
 
-def layout_of(model: nn.Module, parameters: Mapping[str, Tensor]) -> Whole:
+def layout_of(
+    model: nn.Module,
+    parameters: Mapping[str, Tensor],
+    scaler: torch.amp.GradScaler | None = None,
+) -> Whole:
     """How the parameters to sparsify lie.
 
     Args:
         model: whose they are.
         parameters: name → parameter.
+        scaler: the loss scaler, if there is one.
 
     Raises:
         ValueError: they lie in a way that is not supported; says what is.
     """
     if not parameters or not any(isinstance(p, DTensor) for p in model.parameters()):
         return Whole()
-    for name, parameter in model.named_parameters():
-        if isinstance(parameter, DTensor):
-            why = _unsupported(parameter)
-        else:
-            why = "is not sharded, unlike others" if name in parameters else None
+    by_fsdp = any(isinstance(module, FSDPModule) for module in model.modules())
+    sharded = {n: p for n, p in model.named_parameters() if isinstance(p, DTensor)}
+    wrong = {name: _unsupported(parameter, by_fsdp) for name, parameter in sharded.items()}
+    wrong |= {n: "is not sharded, unlike other weights" for n in parameters if n not in sharded}
+    for name, why in wrong.items():
         if why is not None:
             raise ValueError(f"{name} {why}. {_FSDP2}; {WORKS}, without sharding")
+    if scaler is not None and scaler.is_enabled():
+        raise ValueError(
+            "the weights are sharded, and a loss scaler is not supported there; train in bf16 "
+            "(MixedPrecisionPolicy(param_dtype=torch.bfloat16)), which needs none"
+        )
     return Sharded(parameters)
 
 
-def _unsupported(parameter: DTensor) -> str | None:
+def refuse_sharded(model: nn.Module) -> None:
+    """Refuse what would write one process's part of the weights as if it were all.
+
+    Raises:
+        ValueError: names a weight that is sharded and says what to do.
+    """
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, DTensor):
+            raise ValueError(
+                f"{name} is sharded over processes; load get_model_state_dict(model, "
+                "options=StateDictOptions(full_state_dict=True, cpu_offload=True)) of "
+                "torch.distributed.checkpoint.state_dict into a model that is not, on the first "
+                'process, and save that with masks=sparsifier.state_dict()["masks"]'
+            )
+
+
+def _unsupported(parameter: DTensor, by_fsdp: bool) -> str | None:
     """What is wrong with a DTensor; None if nothing is."""
     mesh, placements = parameter.device_mesh, parameter.placements
     if mesh.ndim != 1:
@@ -214,7 +238,7 @@ def _unsupported(parameter: DTensor) -> str | None:
             f"is a DTensor on a mesh of {mesh.ndim} dimensions (hybrid sharding or tensor "
             "parallelism), which is not supported"
         )
-    if type(placements[0]) is not Shard or placements[0].dim != 0:
+    if not by_fsdp or type(placements[0]) is not Shard or placements[0].dim != 0:
         return f"is a DTensor placed {placements[0]} (tensor parallelism), which is not supported"
     if mesh.mesh.tolist() != list(range(ranks.world_size())):
         return f"is sharded over {mesh.size()} of {ranks.world_size()} processes"

@@ -1,0 +1,25 @@
+"""Models sharded by FSDP2 on the CPU, and batches for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+
+
+def shard(model: nn.Module, **options: Any) -> nn.Module:
+    """Shard each layer of a transformer, and what is left, over all processes."""
+    options.setdefault("mesh", dist.init_device_mesh("cpu", (dist.get_world_size(),)))
+    for layers in [m for m in model.modules() if isinstance(m, nn.ModuleList)]:
+        for layer in layers:
+            fully_shard(layer, **options)
+    return fully_shard(model, **options)
+
+
+def batch(index: int) -> dict[str, torch.Tensor]:
+    """One of up to six different batches."""
+    ids = torch.arange(3 + 6 * index, 11 + 6 * index).reshape(1, 8)
+    return {"input_ids": ids, "labels": ids + 1}
