@@ -28,6 +28,7 @@ from chts_hf.checkpoint.mask_file import (
 )
 from chts_hf.checkpoint.publish import calling_trainer, publish_sparse
 from chts_hf.config import CHTsConfig
+from chts_hf.distributed.layout import is_sharded
 from chts_hf.optimizers import DEEPSPEED
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
 
@@ -101,7 +102,9 @@ class CHTsCallback(TrainerCallback):
         optimizer: Any,
         **kwargs: Any,
     ) -> None:
-        _refuse_unsupported_parallelism(args)
+        _refuse_unsupported_parallelism(
+            args, sharded=not self.config.is_dense and is_sharded(model)
+        )
         _warn_of_scaled_loss(args, model)
         _refuse_second_callback(model, state)
         if state.global_step > 0 and not self.config.is_dense:
@@ -300,8 +303,8 @@ def _refuse_other_config(saved: CHTsConfig, config: CHTsConfig) -> None:
         )
 
 
-def _refuse_unsupported_parallelism(args: TrainingArguments) -> None:
-    """Refuse what would leave some copy of the weights without its mask."""
+def _refuse_unsupported_parallelism(args: TrainingArguments, sharded: bool) -> None:
+    """Refuse what would leave some copy of the weights, or a checkpoint, without its masks."""
     if args.n_gpu > 1:
         raise ValueError(
             "the Trainer would use nn.DataParallel over several GPUs in one process, which sparse "
@@ -309,10 +312,11 @@ def _refuse_unsupported_parallelism(args: TrainingArguments) -> None:
         )
     if args.deepspeed:
         raise ValueError(DEEPSPEED)
-    if args.fsdp:
+    if args.fsdp or sharded:
         raise ValueError(
-            "FSDP is not supported; use DistributedDataParallel (torchrun, or accelerate launch "
-            "without FSDP)"
+            "FSDP is not supported through the Trainer; use DistributedDataParallel (torchrun, or "
+            "accelerate launch without FSDP), or a loop of your own with chts_hf.Sparsifier after "
+            "FSDP2's fully_shard(model)"
         )
 
 

@@ -2,6 +2,7 @@
 
 - ``ranks``: who is there, whether all agree, failing together
 - ``sharing``: who does which part of a topology update, and how its result reaches the others
+- ``layout``: which part of the weights this rank holds, and how it sees the rest
 - ``exchange``: the gradients of the links alone, between ranks
 - ``wrappers``: models that hide their weights from a mask
 """

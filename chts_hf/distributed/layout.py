@@ -172,6 +172,11 @@ class Gathered(Mapping[str, Tensor]):
         return len(self._parts)
 
 
+def is_sharded(model: nn.Module) -> bool:
+    """Whether parameters of a model are DTensors, which is what FSDP2 makes of them."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
 def reshard(model: nn.Module) -> None:
     """Have a model that FSDP2 shards show its shards; a forward pass may have left it whole."""
     for module in model.modules():
@@ -197,7 +202,7 @@ def layout_of(
     Raises:
         ValueError: they lie in a way that is not supported; says what is.
     """
-    if not parameters or not any(isinstance(p, DTensor) for p in model.parameters()):
+    if not parameters or not is_sharded(model):
         return Whole()
     by_fsdp = any(isinstance(module, FSDPModule) for module in model.modules())
     sharded = {n: p for n, p in model.named_parameters() if isinstance(p, DTensor)}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint.state_dict
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from chts_hf import CHTsConfig, Sparsifier, save_sparse
+from chts_hf import CHTsCallback, CHTsConfig, Sparsifier, save_sparse
 from chts_hf import sparsifier as sparsifier_module
+from chts_hf.checkpoint import mask_file
 from chts_hf.distributed.layout import Sharded, local
 from chts_hf.sharded_update import write_part
 from chts_hf.targets import Target
@@ -56,6 +60,54 @@ def test_masks_of_another_shape_are_refused():
     config = CHTsConfig(sparsity=0.8, targets={"up": FC1.removesuffix(".weight")})
     with pytest.raises(ValueError, match=r"must be of shape \(32, 16\), got \(16, 16\); where"):
         Sparsifier(tiny_marian(), None, config, 200, masks=masks)
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A process group of this process alone."""
+    store = f"file://{tmp_path}/group"
+    dist.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_trainer_refuses_sharded_weights(tmp_path):
+    """Also where the arguments do not say so, because accelerate was told on its command line."""
+    model = shard(tiny_marian())
+    callback = CHTsCallback(CHTsConfig(sparsity=0.8))
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    with pytest.raises(ValueError, match=r"FSDP is not supported through .* fully_shard\(model\)"):
+        callback.on_train_begin(
+            arguments, TrainerState(), TrainerControl(), model=model, optimizer=None
+        )
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="fully_shard would take the GPU")
+def test_the_examples_of_the_page_run_as_they_are_printed(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text(encoding="utf-8")
+    code = dict(re.findall(r"<!-- test: ([^\n]*) -->\n```python\n(.*?)```", page, re.S))
+    names = {"model": tiny_marian(), "config": CHTsConfig(sparsity=0.8), "folder": tmp_path}
+    for module in (torch.distributed.checkpoint.state_dict, mask_file):
+        names |= vars(module)
+    names |= {"Sparsifier": Sparsifier, "fully_shard": fully_shard, "torch": torch, "dist": dist}
+    exec(code["fsdp2"], names)
+    first = names["sparsifier"]
+    assert first._layout.sharded
+    names["model"](**batch(0)).loss.backward()
+    names["optimizer"].step()
+    first.step()
+    save, later = code["fsdp2 checkpoint"].split("# Later")
+    exec(save, names)
+    first.close()
+    names["model"] = tiny_marian(seed=5)
+    exec(code["fsdp2"], names)
+    names["sparsifier"].close()
+    exec(f"# Later{later}", names)
+    assert names["sparsifier"].step_count == 1
+    for name, mask in first.masks.items():
+        assert torch.equal(names["sparsifier"].masks[name], mask)
 
 
 # -- what goes wrong stops every rank -------------------------------------------------------------
