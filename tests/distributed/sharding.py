@@ -10,12 +10,13 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 
 
-def shard(model: nn.Module, **options: Any) -> nn.Module:
-    """Shard each layer of a transformer, and what is left, over all processes."""
+def shard(model: nn.Module, layers: bool = True, **options: Any) -> nn.Module:
+    """Shard a transformer over all processes, each of its layers as a unit or all as one."""
     options.setdefault("mesh", dist.init_device_mesh("cpu", (dist.get_world_size(),)))
-    for layers in [m for m in model.modules() if isinstance(m, nn.ModuleList)]:
-        for layer in layers:
-            fully_shard(layer, **options)
+    if layers:
+        for stack in [m for m in model.modules() if isinstance(m, nn.ModuleList)]:
+            for layer in stack:
+                fully_shard(layer, **options)
     return fully_shard(model, **options)
 
 

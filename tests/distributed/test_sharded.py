@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import weakref
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -141,28 +143,35 @@ def _assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 def _train(rank: int, method: str, kind: str, late: bool = False) -> dict[str, Any]:
     model = _model(kind)
     if dist.is_initialized():
-        shard(model)
+        shard(model, layers=kind != "one unit")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     with torch.no_grad():  # FSDP2 leaves the outermost module's weights whole after this
         model(**batch(0))
-    made = []
-    original = sharded_update.make
+    made, alive, sizes = [], [], [0]
+    make, at = sharded_update.make, Sharded.at
 
     def counted(block: Any, seed: int, update: int) -> Any:
         made.append((update, block.layers[0].target.name))
-        return original(block, seed, update)
+        return make(block, seed, update)
 
-    sharded_update.make = counted
-    try:
+    def weighed(*arguments: Any) -> torch.Tensor | None:
+        whole = at(*arguments)
+        if whole is not None:
+            alive.append(weakref.ref(whole._base))
+            sizes.append(sum(base.nbytes for ref in alive if (base := ref()) is not None))
+        return whole
+
+    with patch.object(sharded_update, "make", counted), patch.object(Sharded, "at", weighed):
         sparsifier = Sparsifier(model, optimizer, _config(method), total_steps=20)
         norms = [_step(model, optimizer, sparsifier, late) for _ in range(8)]
-    finally:
-        sharded_update.make = original
+    largest = max(sum(math.prod(t.shape) for t in block) for block, _ in sparsifier._blocks)
     return _result(model, optimizer, sparsifier) | {
         "norms": norms,
         "rows": {name: len(mask) for name, mask in sparsifier.masks.items()},
         "made": made,
         "blocks": len(sparsifier._blocks),
+        # A gathered block has a mask, weights and for RigL gradients.
+        "memory": max(sizes) / largest / (9 if method == "rigl" else 5),
     }
 
 
@@ -172,7 +181,7 @@ def _train(rank: int, method: str, kind: str, late: bool = False) -> dict[str, A
         ("chts", 2, "marian", False),
         ("chtss", 2, "gpt2", False),
         ("rigl", 2, "gpt2", False),
-        ("rigl", 2, "marian", True),
+        ("rigl", 2, "one unit", True),
         ("chts", 3, "uneven", False),
     ],
 )
@@ -190,6 +199,8 @@ def test_shards_train_like_one_process(method, world, kind, late):
     assert all(result["state"]["masks"] == {} for result in results[1:])
     if kind == "uneven":
         assert 0 in results[-1]["rows"].values()
+    for result in results:
+        assert 0 < result["memory"] <= 18 / 16  # 16 rows are sent as 3 · 6
     for update in (1, 2, 3, 4):
         made = [name for result in results for u, name in result["made"] if u == update]
         assert len(made) == len(set(made)) == one["blocks"]
