@@ -46,7 +46,7 @@ def check_trains(optimizer: torch.optim.Optimizer | None, weights: Iterable[Tens
     if wanted and not held & wanted:
         raise ValueError(
             "the optimizer trains none of the weights to sparsify; make it from the parameters of "
-            "this model"
+            "this model, after fully_shard where that is used"
         )
 
 

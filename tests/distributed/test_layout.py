@@ -84,6 +84,14 @@ def test_the_trainer_refuses_sharded_weights(tmp_path):
 
 
 @pytest.mark.usefixtures("alone")
+def test_an_optimizer_of_the_weights_before_they_were_sharded():
+    model = tiny_marian()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="trains none of the weights .* after fully_shard"):
+        Sparsifier(shard(model), optimizer, CHTsConfig(sparsity=0.8), 200)
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="fully_shard would take the GPU")
 def test_the_examples_of_the_page_run_as_they_are_printed(tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text(encoding="utf-8")
