@@ -81,6 +81,12 @@ class DataTrainingArguments:
         False, "Keep counts and masks of the run in output_dir/topology, for `chts-hf report`."
     )
 
+    measure_speed: bool = _option(
+        False,
+        "At the end, time generation with sparse products beside dense ones, on the CPU, for the "
+        "results and the model card.",
+    )
+
     def __post_init__(self) -> None:
         """Check what does not need the data.
 
