@@ -82,7 +82,8 @@ def generation_speed(
     """
     if repeats < 1:
         raise ValueError(f"repeats = {repeats} must be at least 1")
-    dense = copy.deepcopy(model).to(device="cpu", dtype=torch.float32).eval()
+    dense: Any = copy.deepcopy(model)
+    dense = dense.to(device="cpu", dtype=torch.float32).eval()
     sparse = to_sparse_inference(copy.deepcopy(dense))
     inputs = {name: tensor.cpu() for name, tensor in inputs.items()}
 
