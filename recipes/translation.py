@@ -35,6 +35,7 @@ from transformers import (
 from chts_hf import CHTsCallback, find_targets
 from chts_hf.analysis.logger import TopologyLogger
 from chts_hf.compare.significance import encode_statistics, sentence_statistics
+from chts_hf.inference import generation_speed
 from chts_hf.runs import report
 from chts_hf.runs.recipe import (
     MaskSnapshot,
@@ -132,6 +133,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         keep(trainer, "eval", trainer.evaluate(**search), results)
     if training.do_predict:
         translate_test(trainer, splits["test"], encoded["test"], data, metric, search, results)
+        if data.measure_speed and trainer.is_world_process_zero():
+            results["speed"] = [measure_speed(trainer, encoded["test"], search)]
 
     if trainer.is_world_process_zero():
         finish(trainer, snapshot, results)
@@ -271,6 +274,17 @@ def translate_test(
         path = output_folder(trainer.args) / "generated_predictions.txt"
         path.write_text("\n".join(translations) + "\n", encoding="utf-8")
     keep(trainer, "predict", metrics, results)
+
+
+def measure_speed(
+    trainer: TranslationTrainer, encoded: Dataset, search: dict[str, Any]
+) -> dict[str, Any]:
+    """Time translations of the first test sentences, by sparse products and by dense ones."""
+    collated = trainer.data_collator([encoded[i] for i in range(min(8, len(encoded)))])
+    inputs = {name: collated[name] for name in ("input_ids", "attention_mask")}
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    speed = generation_speed(model, inputs, **search)
+    return {**speed.card_row(), "ratio": speed.ratio, "same_tokens": speed.same_tokens}
 
 
 def describe(arguments: Arguments) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from chts_hf import CHTsConfig, Sparsifier
-from tests.builders import tiny_marian
+from chts_hf import CHTsCallback, CHTsConfig, Sparsifier
+from tests.builders import tiny_marian, tiny_trainer
 
 IDS = torch.arange(3, 19).reshape(2, 8)
 
@@ -168,3 +168,27 @@ def test_an_update_breaks_no_graph_and_compiles_nothing_again(method):
     assert graphs[0] > 0
     assert run(sparse=True) == (graphs, breaks)
     assert graphs[-1] == graphs[0]
+
+
+@pytest.mark.slow  # a minute or two of compiling
+@pytest.mark.parametrize("method", ["chts", "rigl"])
+def test_the_trainer_compiles_once(tmp_path, method):
+    """``torch_compile=True`` with its default backend: updates cause no further graph."""
+    torch._dynamo.reset()
+    callback = CHTsCallback(_config(method))
+    trainer = tiny_trainer(tmp_path, [callback], torch_compile=True)
+    graphs = []
+    step = trainer.training_step
+
+    def counted(*args, **kwargs):
+        loss = step(*args, **kwargs)
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+        return loss
+
+    trainer.training_step = counted
+    trainer.train()
+    sparsifier = callback.sparsifier
+    assert sparsifier.updates >= 3
+    _check(sparsifier, sparsifier._optimizer)
+    assert graphs[0] > 0
+    assert graphs[-1] == graphs[1]  # the second batch may have another length

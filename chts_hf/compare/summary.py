@@ -150,7 +150,22 @@ def unlike(records: Mapping[Run, Mapping[str, Any]]) -> list[str]:
         changed = differing(recipes[first], told) if first is not None else []
         if changed:
             found.append(f"{run.name} was told otherwise than {first and first.name}: {changed[0]}")
+    # Settings given to all runs alike, beyond the comparison's own, are no difference.
+    beyond = {run: _beyond(run, record) for run, record in records.items()}
+    for run, changes in beyond.items():
+        only = sorted(changes ^ beyond[first]) if first is not None else []
+        if only:
+            found.append(
+                f"{run.name} was sparsified otherwise than {first and first.name}: {only[0]}"
+            )
     return found
+
+
+def _beyond(run: Run, record: Mapping[str, Any]) -> set[str]:
+    """The topology settings in which a record is not what the comparison asks of the run."""
+    told = record.get("recipe", {}).get("chts", run.chts)
+    own = {"method": run.label, "sparsity": run.sparsity}
+    return set(differing({**run.chts, **own}, {**told, **own}))
 
 
 def _told(record: Mapping[str, Any]) -> dict[str, Any]:

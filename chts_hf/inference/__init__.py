@@ -6,16 +6,19 @@ from chts_hf.inference.convert import to_sparse_inference
 from chts_hf.inference.hidden import HiddenLayer, hidden_layers
 from chts_hf.inference.linear import SparseLinear
 from chts_hf.inference.sizes import register_sizes, widths_by_field
+from chts_hf.inference.speed import GenerationSpeed, generation_speed
 
 __all__ = [
     "Choice",
     "CompactReport",
+    "GenerationSpeed",
     "HiddenLayer",
     "SparseLinear",
     "Width",
     "choose",
     "compact",
     "compact_hidden",
+    "generation_speed",
     "hidden_layers",
     "measure",
     "register_sizes",

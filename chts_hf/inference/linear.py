@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from chts_hf.inference.csr import csr_matrix, to_csr
+from chts_hf.csr import csr_matrix, to_csr
 from chts_hf.inference.native import native_kernel
 
 KERNELS = ("native", "torch")

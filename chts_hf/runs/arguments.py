@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 import yaml
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainingArguments
 
+from chts_hf.config import CHTsConfig
 from chts_hf.settings import settings
 
 #: The nested section of a YAML file, and the prefix of its names on the command line.
@@ -22,6 +23,42 @@ YAML_SUFFIXES = (".yaml", ".yml")
 def option(default: Any, help: str) -> Any:
     """A dataclass field with a default and the text that ``--help`` shows."""
     return field(default=default, metadata={"help": help})
+
+
+Model = TypeVar("Model")
+Data = TypeVar("Data")
+Training = TypeVar("Training", bound=TrainingArguments)
+
+
+@dataclass
+class Arguments(Generic[Model, Data, Training]):
+    """Everything a run of a recipe is told.
+
+    Attributes:
+        model: the model.
+        data: the data.
+        training: the Trainer's arguments.
+        chts: the sparse training.
+        setting: the name of the (last) YAML file without its suffix, or "command line".
+    """
+
+    model: Model
+    data: Data
+    training: Training
+    chts: CHTsConfig
+    setting: str
+
+
+def require_positive(arguments: object, *names: str) -> None:
+    """Refuse numbers below 1; None is no number.
+
+    Raises:
+        ValueError: names the first such argument.
+    """
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
 
 
 @dataclass

@@ -66,6 +66,7 @@ def draw_round(weights: Tensor, positive: int, k: int, generator: torch.Generato
             cell[first:last] = torch.searchsorted(sums, within, right=True) + i * block_size(n)
             first = last
     # Draws of one cell lie side by side, and it came at the first of their places in the order.
+    different: Tensor
     different, run = torch.unique_consecutive(cell, return_inverse=True)
     if different.numel() <= k:
         return different

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chts_hf.config import CHTsConfig
-from chts_hf.runs.arguments import SECTION, parse
+from chts_hf.runs import arguments as runs
+from chts_hf.runs.arguments import SECTION, parse, require_positive
 from chts_hf.runs.arguments import option as _option
 from chts_hf.translation.trainer import NoamType, TranslationTrainingArguments
 
@@ -81,6 +82,12 @@ class DataTrainingArguments:
         False, "Keep counts and masks of the run in output_dir/topology, for `chts-hf report`."
     )
 
+    measure_speed: bool = _option(
+        False,
+        "At the end, time generation with sparse products beside dense ones, on the CPU, for the "
+        "results and the model card.",
+    )
+
     def __post_init__(self) -> None:
         """Check what does not need the data.
 
@@ -96,32 +103,14 @@ class DataTrainingArguments:
                 "give either dataset_name or local files (train_file, validation_file, test_file)"
                 + (", not both" if self.dataset_name else "")
             )
-        for name in (
-            "max_source_length", "max_target_length", "val_max_target_length", "num_beams",
+        require_positive(
+            self, "max_source_length", "max_target_length", "val_max_target_length", "num_beams",
             "max_train_samples", "max_eval_samples", "max_predict_samples",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        )  # fmt: skip
 
 
-@dataclass
-class Arguments:
-    """Everything a run is told.
-
-    Attributes:
-        model: the model.
-        data: the data.
-        training: the Trainer's arguments.
-        chts: the sparse training.
-        setting: the name of the (last) YAML file without its suffix, or "command line".
-    """
-
-    model: ModelArguments
-    data: DataTrainingArguments
-    training: TranslationTrainingArguments
-    chts: CHTsConfig
-    setting: str
+#: Everything a run is told.
+Arguments = runs.Arguments[ModelArguments, DataTrainingArguments, TranslationTrainingArguments]
 
 
 def read_arguments(argv: Sequence[str]) -> Arguments:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from chts_hf.config import CHTsConfig
-from chts_hf.runs.arguments import option, parse
+from chts_hf.runs import arguments as runs
+from chts_hf.runs.arguments import option, parse, require_positive
 from chts_hf.vision.images import DIGITS
 
 
@@ -61,29 +62,11 @@ class DataArguments:
             raise ValueError("give either dataset_name or local files (train_images …), not both")
         if not local:
             self.dataset_name = self.dataset_name or DIGITS
-        for name in ("validation_samples", "max_train_samples", "max_predict_samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        require_positive(self, "validation_samples", "max_train_samples", "max_predict_samples")
 
 
-@dataclass
-class Arguments:
-    """Everything a run is told.
-
-    Attributes:
-        model: the model.
-        data: the data.
-        training: the Trainer's arguments.
-        chts: the sparse training.
-        setting: the name of the (last) YAML file without its suffix, or "command line".
-    """
-
-    model: ModelArguments
-    data: DataArguments
-    training: TrainingArguments
-    chts: CHTsConfig
-    setting: str
+#: Everything a run is told.
+Arguments = runs.Arguments[ModelArguments, DataArguments, TrainingArguments]
 
 
 def read_arguments(argv: Sequence[str]) -> Arguments:

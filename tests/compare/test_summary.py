@@ -93,11 +93,24 @@ def test_runs_that_are_no_fair_comparison_are_named(tmp_path: Path) -> None:
         ({"batches": "other"}, "runs of seed 0 trained on different batches: dense_seed0, "),
         ({"initial_weights": "other"}, "runs of seed 0 began from different weights"),
         ({"recipe": {**made.identity(run), "d_model": 9}}, "d_model was 16 and is 9"),
+        (
+            {"recipe": {**made.identity(run), "chts": {**run.chts, "zeta": 0.4}}},
+            f"{run.name} was sparsified otherwise than dense_seed0: zeta was",
+        ),
     ):
         summary = summarise(made, {**there, run: record(made, run, **changes)}, quick)
         assert len(summary.unlike) == 1
         assert message in summary.unlike[0]
         assert f"**Not comparable:** {summary.unlike[0]}." in comparison_section(summary)
+    first = made.runs()[0]
+    other = {"recipe": {**made.identity(first), "chts": {**first.chts, "zeta": 0.4}}}
+    assert summarise(made, {**there, first: record(made, first, **other)}, quick).unlike
+    # What all were given alike is no difference.
+    alike = {
+        one: record(made, one, recipe={**made.identity(one), "chts": {**one.chts, "zeta": 0.4}})
+        for one in made.runs()
+    }
+    assert summarise(made, alike, quick).unlike == []
     # A run that went on in another folder does not know all of its batches.
     unknown = {**there, run: record(made, run, batches=None)}
     assert summarise(made, unknown, quick).unlike == []

@@ -31,6 +31,13 @@ def test_the_example_of_sparse_inference():
     assert torch.equal(names["tokens"], want)
 
 
+def test_the_example_of_speed(capsys):
+    model = SEQ2SEQ["marian"]()
+    sparsify(model, 0.9)
+    exec(example("speed"), {"model": model, "batch": sentences()})
+    assert "times as fast, on " in capsys.readouterr().out
+
+
 def test_the_example_of_compact(tmp_path, capsys):
     model = SEQ2SEQ["marian"]()
     sparsify(model, 0.9)

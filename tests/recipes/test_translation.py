@@ -53,7 +53,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     results = translation.main(
         [
             config(folder, dataset_name="embedded", embedded_train=80, embedded_validation=6,
-                   embedded_test=7, eval_strategy="steps", eval_steps=4),
+                   embedded_test=7, eval_strategy="steps", eval_steps=4, measure_speed=True),
             "--label_smoothing_factor", "0.1",
         ]
     )  # fmt: skip
@@ -81,6 +81,10 @@ def test_what_a_run_leaves(embedded: tuple[Path, dict[str, Any]]) -> None:
     assert 0 < results["eval_loss"] < 8
     assert len((folder / "generated_predictions.txt").read_text().splitlines()) >= 7
     assert (folder / "topology.png").stat().st_size > 20_000
+    (speed,) = results["speed"]
+    assert speed["same_tokens"]
+    assert speed["ratio"] > 0
+    assert "7 sentences at once, beam 2" in speed["name"]
     # The saved model is the sparse one, in a sparse file.
     assert inspect_file(folder).sizes.links == 1280
     weights = load_sparse(folder).state_dict()
