@@ -70,6 +70,7 @@ def _part(target: Target, layout: Whole, matrix: Tensor) -> Tensor:
 
 
 def _overlap(rows: tuple[int, int], held: tuple[int, int]) -> tuple[int, int]:
+    """The rows in both ranges; if there are none, an empty range that starts as ``held`` does."""
     first, last = max(rows[0], held[0]), min(rows[1], held[1])
     return (first, last) if first < last else (held[0], held[0])
 

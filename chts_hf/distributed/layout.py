@@ -208,6 +208,11 @@ def layout_of(
     sharded = {n: p for n, p in model.named_parameters() if isinstance(p, DTensor)}
     wrong = {name: _unsupported(parameter, by_fsdp) for name, parameter in sharded.items()}
     wrong |= {n: "is not sharded, unlike other weights" for n in parameters if n not in sharded}
+    wrong |= {
+        name: f"has {weight.ndim} dimensions (fused experts), which is not supported if sharded"
+        for name, weight in parameters.items()
+        if weight.ndim != 2
+    }
     for name, why in wrong.items():
         if why is not None:
             raise ValueError(f"{name} {why}. {_FSDP2}; {WORKS}, without sharding")

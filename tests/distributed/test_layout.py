@@ -19,7 +19,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from chts_hf import CHTsCallback, CHTsConfig, Sparsifier, save_sparse
 from chts_hf import sparsifier as sparsifier_module
 from chts_hf.checkpoint import mask_file
-from chts_hf.distributed.layout import Sharded, local
+from chts_hf.distributed.layout import Sharded, layout_of, local
 from chts_hf.sharded_update import write_part
 from chts_hf.targets import Target
 from tests.builders import tiny_marian
@@ -199,6 +199,13 @@ def _refusals(rank: int) -> dict[str, str]:
         "scaler": lambda model: shard(model, mesh=line),
     }
     found = {}
+    experts = nn.Module()
+    experts.weight = nn.Parameter(torch.rand(4, 3, 2))
+    fully_shard(experts, mesh=line)
+    try:
+        layout_of(experts, {"weight": experts.weight})
+    except ValueError as error:
+        found["experts"] = str(error)
     for name, prepare in cases.items():
         model = tiny_marian()
         prepare(model)
@@ -218,6 +225,7 @@ def test_other_ways_of_sharding_are_refused():
         "some processes": "is sharded over 1 of 2 processes",
         "some weights": "is not sharded, unlike other weights",
         "tensor parallel": r"placed S\(0\) \(tensor parallelism\), which is not supported",
+        "experts": r"weight has 3 dimensions \(fused experts\), which is not",
         "unloaded": "is on meta, its mesh on cpu: CPU offload, and weights that are not",
     }
     for found in run_ranks(_refusals, 2):
