@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from chts_hf.csr import csr_matrix, to_csr
 from chts_hf.inference.native import native_kernel
+from chts_hf.topology.csr import csr_matrix, to_csr
 
 KERNELS = ("native", "torch")
 _UINT16_COLUMNS = 2**16

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from chts_hf.csr import to_csr
+from chts_hf.topology.csr import to_csr
 
 _SOURCE = Path(__file__).with_name("csr_linear.c")
 _WIDTH = 32  # tokens that the kernel packs at a time

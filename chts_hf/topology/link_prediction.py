@@ -25,7 +25,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from chts_hf.csr import csr_matrix, to_csr
+from chts_hf.topology.csr import csr_matrix, to_csr
 
 # Rows of a similarity matrix that exist at once: enough for a matrix product to run at full speed,
 # but no more than a quarter of them where the matrix is small, so that blocks stay blocks.
