@@ -26,7 +26,7 @@ from chts_hf.state import check_state, whole_tensors
 from chts_hf.stats import network_stats
 from chts_hf.targets import Pair, Target, blocks_of, find_pairs, find_targets
 from chts_hf.update import LayerInput, LayerOutput
-from chts_hf.zero_links import take_zero_links
+from chts_hf.zero_links import forget_zero_links, known_zero_links
 
 # Models that have a sparsifier, so that a second one is refused instead of fighting the first.
 _ATTACHED: weakref.WeakKeyDictionary[nn.Module, Sparsifier] = weakref.WeakKeyDictionary()
@@ -133,11 +133,11 @@ class Sparsifier:
             self._ever[name] = torch.zeros_like(local(weight), dtype=torch.bool)
             if config.regrow_init == "history" and config.regrowth != "none":
                 self._history[name] = torch.zeros_like(local(weight), requires_grad=False)
-        zero_links = take_zero_links(model)
         if state is not None:
             self.load_state_dict(state)
         elif self.targets:
-            self._set_initial_masks(masks, zero_links, correlation)
+            self._set_initial_masks(masks, known_zero_links(model), correlation)
+        forget_zero_links(model)  # training changes them
         self.check_ranks()
         self._gradients.attach()
         self._handles: list[Any] = []

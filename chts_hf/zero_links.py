@@ -27,8 +27,8 @@ def remember_zero_links(model: nn.Module, name: str, indices: Tensor) -> None:
         _KNOWN.setdefault(model, {})[name] = indices
 
 
-def take_zero_links(model: nn.Module) -> dict[str, Tensor]:
-    """What is known of a model; forgotten then, as training changes it.
+def known_zero_links(model: nn.Module) -> dict[str, Tensor]:
+    """What is known of a model.
 
     Returns:
         Parameter name → bool tensor of its shape and on its device, True at links of weight 0.
@@ -36,9 +36,14 @@ def take_zero_links(model: nn.Module) -> dict[str, Tensor]:
     parameters = dict(model.named_parameters())
     return {
         name: _mask(parameters[name], indices)
-        for name, indices in _KNOWN.pop(model, {}).items()
+        for name, indices in _KNOWN.get(model, {}).items()
         if name in parameters
     }
+
+
+def forget_zero_links(model: nn.Module) -> None:
+    """Know nothing of a model any more, as when training is about to change it."""
+    _KNOWN.pop(model, None)
 
 
 def _mask(parameter: Tensor, indices: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ from chts_hf.runs.recipe import (
     output_folder,
     run_script,
     setup_logging,
+    write_results,
 )
 from chts_hf.runs.resume import STOPPED, StopOnSignal, find_checkpoint
 from chts_hf.translation import (
@@ -133,11 +134,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         keep(trainer, "eval", trainer.evaluate(**search), results)
     if training.do_predict:
         translate_test(trainer, splits["test"], encoded["test"], data, metric, search, results)
-        if data.measure_speed and trainer.is_world_process_zero():
-            results["speed"] = [measure_speed(trainer, encoded["test"], search)]
 
     if trainer.is_world_process_zero():
         finish(trainer, snapshot, results)
+        if data.measure_speed:
+            results["speed"] = [measure_speed(trainer, encoded["test"], arguments, search)]
+            write_results(output_folder(training), results)
+            print("{name}: {value}".format(**results["speed"][0]))
     if training.push_to_hub:
         card: dict[str, Any] = {"finetuned_from": arguments.model.model_name_or_path}
         trainer.push_to_hub(tasks="translation", **card)
@@ -277,14 +280,14 @@ def translate_test(
 
 
 def measure_speed(
-    trainer: TranslationTrainer, encoded: Dataset, search: dict[str, Any]
-) -> dict[str, Any]:
+    trainer: TranslationTrainer, encoded: Dataset, arguments: Arguments, search: dict[str, Any]
+) -> dict[str, str]:
     """Time translations of the first test sentences, by sparse products and by dense ones."""
     collated = trainer.data_collator([encoded[i] for i in range(min(8, len(encoded)))])
     inputs = {name: collated[name] for name in ("input_ids", "attention_mask")}
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    speed = generation_speed(model, inputs, **search)
-    return {**speed.card_row(), "ratio": speed.ratio, "same_tokens": speed.same_tokens}
+    # The model as it was saved: that in the Trainer may be wrapped for mixed precision.
+    model = AutoModelForSeq2SeqLM.from_pretrained(output_folder(arguments.training))
+    return generation_speed(model, inputs, config=arguments.chts, **search).card_row()
 
 
 def describe(arguments: Arguments) -> dict[str, Any]:

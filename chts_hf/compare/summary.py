@@ -162,10 +162,10 @@ def unlike(records: Mapping[Run, Mapping[str, Any]]) -> list[str]:
 
 
 def _beyond(run: Run, record: Mapping[str, Any]) -> set[str]:
-    """The topology settings in which a record is not what the comparison asks of the run."""
+    """The topology settings that a record has otherwise than the comparison asks of the run."""
     told = record.get("recipe", {}).get("chts", run.chts)
-    own = {"method": run.label, "sparsity": run.sparsity}
-    return set(differing({**run.chts, **own}, {**told, **own}))
+    names = told.keys() | run.chts.keys()
+    return {f"{n}={told.get(n)!r}" for n in names if told.get(n) != run.chts.get(n)}
 
 
 def _told(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from chts_hf.config import CHTsConfig
 from chts_hf.inference.convert import to_sparse_inference
 from chts_hf.inference.linear import SparseLinear
 from chts_hf.machine import machine_kind
@@ -45,17 +46,27 @@ class GenerationSpeed:
     def card_row(self) -> dict[str, str]:
         """The row of the model card's table of speeds: name, value, machine."""
         same = "the same tokens" if self.same_tokens else "not all tokens the same"
+        value = f"{self.dense_seconds:.2f} s; no layer is faster with sparse products here"
+        if self.sparse_layers:
+            value = (
+                f"{self.sparse_seconds:.2f} s with sparse products in {self.sparse_layers} layers, "
+                f"{self.dense_seconds:.2f} s with dense ones: {self.ratio:.2f} times as fast, "
+                f"{same}"
+            )
         return {
             "name": f"generation, {self.sentences} sentences at once, beam {self.num_beams}",
-            "value": f"{self.sparse_seconds:.2f} s with sparse products in {self.sparse_layers} "
-            f"layers, {self.dense_seconds:.2f} s with dense ones: {self.ratio:.2f} times as fast, "
-            f"{same}",
+            "value": value,
             "machine": self.machine,
         }
 
 
 def generation_speed(
-    model: PreTrainedModel, inputs: Mapping[str, Tensor], *, repeats: int = 3, **search: Any
+    model: PreTrainedModel,
+    inputs: Mapping[str, Tensor],
+    *,
+    config: CHTsConfig | None = None,
+    repeats: int = 3,
+    **search: Any,
 ) -> GenerationSpeed:
     """Time ``generate`` with dense and with sparse products, in turn, on the CPU in float32.
 
@@ -64,8 +75,10 @@ def generation_speed(
     slows both.
 
     Args:
-        model: a sparsely trained model, on any device; left as it is.
+        model: a sparsely trained model as it is loaded, on any device; left as it is. One that
+            accelerate or FSDP prepared is to be loaded again.
         inputs: a tokenized batch, ``input_ids`` of shape (sentences, tokens) and the rest.
+        config: which layers are targets, as in training; None means ``CHTsConfig()``.
         repeats: how many pairs are timed.
         **search: further arguments of ``generate``, ``num_beams`` and ``max_length`` for instance.
 
@@ -84,12 +97,13 @@ def generation_speed(
         raise ValueError(f"repeats = {repeats} must be at least 1")
     dense: Any = copy.deepcopy(model)
     dense = dense.to(device="cpu", dtype=torch.float32).eval()
-    sparse = to_sparse_inference(copy.deepcopy(dense))
+    sparse = to_sparse_inference(copy.deepcopy(dense), config=config)
     inputs = {name: tensor.cpu() for name, tensor in inputs.items()}
 
     def timed(which: Any) -> tuple[float, Tensor]:
         started = time.perf_counter()
-        tokens = which.generate(**inputs, **search)
+        with torch.autocast("cpu", enabled=False):
+            tokens = which.generate(**inputs, **search, return_dict_in_generate=False)
         return time.perf_counter() - started, tokens
 
     same = torch.equal(timed(dense)[1], timed(sparse)[1])

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,12 @@ def keep(trainer: Trainer, stage: str, metrics: dict[str, Any], results: dict[st
     results |= metrics
 
 
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write ``all_results.json``."""
+    text = json.dumps(results, indent=2, ensure_ascii=False)
+    (folder / "all_results.json").write_text(text + "\n", encoding="utf-8")
+
+
 def finish(
     trainer: Trainer, snapshot: MaskSnapshot, results: dict[str, Any], **picture: Any
 ) -> None:
@@ -105,8 +111,7 @@ def finish(
     """
     folder = output_folder(trainer.args)
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(results, indent=2, ensure_ascii=False)
-    (folder / "all_results.json").write_text(text + "\n", encoding="utf-8")
+    write_results(folder, results)
     if "links_by_kind" in results and importlib.util.find_spec("matplotlib") is None:
         logging.getLogger(__name__).warning("no picture: pip install matplotlib to have it drawn")
     elif "links_by_kind" in results:

@@ -116,8 +116,6 @@ def format_table(results: Mapping[str, Any]) -> str:
         where = "within training" if resumed is None else "since step 0"
         updates = f"{results['topology_updates']} updates, {where}"
         lines.append(_row("topology updates", f"{results['topology_runtime']:.1f} s", updates))
-    for entry in results.get("speed", []):
-        lines.append(_row("sparse generation", f"{entry['ratio']:.2f} x", "as fast as dense, CPU"))
     return "\n".join([*lines, "=" * _WIDTH])
 
 

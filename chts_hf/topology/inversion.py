@@ -6,8 +6,8 @@ draws without replacement. They take one random number each, where exponential c
 (:mod:`chts_hf.topology.sampling`) take one per cell, so this is the quicker way to draw a small
 share of many cells, none of which outweighs the others so much that most draws would repeat it.
 
-Weights are rounded up to whole multiples of a unit, small enough that float64 holds all their sums
-exactly. So neither the order of summation nor the device changes what is drawn.
+Weights are rounded up to whole multiples of a unit, which shifts chances by less than 2**-16, and
+added as integers. So neither the order of summation nor the device changes what is drawn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chts_hf.topology.selection import block_size, kth_smallest, sorted_values
 
 _LARGEST_SHARE = 1 / 8  # of all cells; most of a larger draw would be repeats
 _MOST_REPEATS = 64  # how often the heaviest cell may be expected to come in a round of draws
-_LEAST_UNITS = 1 << 16  # of a cell on average, so that rounding shifts chances by less than 2**-16
+_LEAST_UNITS = 1 << 16  # of a cell on average; rounding adds less than one to each
 
 
 def draw_round(weights: Tensor, positive: int, k: int, generator: torch.Generator | None) -> Tensor:
@@ -48,12 +48,12 @@ def draw_round(weights: Tensor, positive: int, k: int, generator: torch.Generato
     units = 2.0 ** min(52 - _log2_above(n) - _log2_above(heaviest), 1000)
     blocks = [weights[i : i + block_size(n)] for i in range(0, n, block_size(n))]
     ends = torch.stack([_in_units(block, units).sum() for block in blocks]).cumsum(0)
-    total = float(ends[-1])
+    total = int(ends[-1])
     if total < n * _LEAST_UNITS or k * heaviest * units > _MOST_REPEATS * total:
         return nothing
 
     m = k + k // 8 + 16
-    points = uniform_noise((m,), generator).to(weights.device).mul_(total).floor_()
+    points = uniform_noise((m,), generator).to(weights.device).mul_(total).long()
     points = sorted_values(points.clamp_(max=total - 1))
     # Which draw was the first, which the second: they are alike, so any order is as likely.
     order = torch.randperm(m, generator=generator, device=noise_device(generator))
@@ -75,7 +75,7 @@ def draw_round(weights: Tensor, positive: int, k: int, generator: torch.Generato
 
 
 def _in_units(weights: Tensor, units: float) -> Tensor:
-    return weights.to(torch.float64, copy=True).mul_(units).ceil_()
+    return weights.to(torch.float64, copy=True).mul_(units).ceil_().long()
 
 
 def _log2_above(value: float) -> int:

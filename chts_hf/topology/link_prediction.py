@@ -36,8 +36,10 @@ def _rows_at_once(n: int) -> int:
     return min(_ROWS, max(1, n // 4))
 
 
-# Up to this density a product that skips the zeros is the quicker one, by a CPU's sparse library.
+# Up to this density, in layers of that many weights and more, a product that skips the zeros is the
+# quicker one, by a CPU's sparse library.
 _SPARSE_PRODUCT_DENSITY = 0.08
+_SPARSE_PRODUCT_WEIGHTS = 1 << 18
 
 # Elements of the float64 matrices of one output node's paths that exist at once (32 MiB).
 _PATH_ELEMENTS = 1 << 22
@@ -76,9 +78,9 @@ def ch_scores(mask: Tensor, predictor: str = "CH2-L3n") -> Tensor:
     """Scores every absent link by how well its local community is closed in itself.
 
     Formulas and sources: see the module's description. Node-based scores cost four dense matrix
-    products of a side's similarity with the mask or less (on a CPU, up to a density of 8 %,
-    products that skip its zeros), and no more memory than the mask as float32, the result, and
-    blocks of at most 256 rows. Path-based scores cost one product per output node,
+    products of a side's similarity with the mask or less (on a CPU, in large layers and up to a
+    density of 8 %, products that skip its zeros), and no more memory than the mask as float32, the
+    result, and blocks of at most 256 rows. Path-based scores cost one product per output node,
     ``links * out * in`` multiplications in all at the most.
 
     Args:
@@ -130,6 +132,8 @@ def _node_based(mask: Tensor, similarity: _Similarity) -> Tensor:
 def _skips_zeros(mask: Tensor) -> bool:
     """Whether sparse products are to be had, and quicker."""
     if mask.device.type != "cpu" or not torch.backends.mkl.is_available():
+        return False
+    if mask.numel() < _SPARSE_PRODUCT_WEIGHTS:
         return False
     return int(torch.count_nonzero(mask)) <= _SPARSE_PRODUCT_DENSITY * mask.numel()
 

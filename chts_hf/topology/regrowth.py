@@ -33,10 +33,9 @@ def regrow_soft(
     """
     require_finite(scores, ~mask, "an absent link")
     _check_count(mask, n)
-    positive = scores > 0
-    if (positive & mask).any():
-        scores = scores.masked_fill(mask, 0)
-        positive &= ~mask
+    positive = (scores > 0) & ~mask
+    if int(torch.count_nonzero(scores)) > int(torch.count_nonzero(positive)):
+        scores = scores.masked_fill(~positive, 0)  # at links, and below 0
     new = torch.zeros(mask.shape, dtype=torch.bool, device=mask.device)
     new.view(-1)[draw_by_weight(scores, positive, ~(mask | positive), n, generator)] = True
     return new

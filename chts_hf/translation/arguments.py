@@ -133,7 +133,13 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
     (model, data, training), section = parsed.values, parsed.section
     _match_rewarming(training, section)
     section.setdefault("seed", training.seed)
-    return Arguments(model, data, training, CHTsConfig.from_dict(section), parsed.setting)
+    chts = CHTsConfig.from_dict(section)
+    if data.measure_speed and (chts.is_dense or not (training.do_train and training.do_predict)):
+        raise ValueError(
+            "measure_speed times a sparse model that was just trained, on test sentences: give "
+            f"do_train and do_predict, and a {SECTION}.method that is sparse, or leave it out"
+        )
+    return Arguments(model, data, training, chts, parsed.setting)
 
 
 def _match_rewarming(training: TranslationTrainingArguments, section: dict[str, Any]) -> None:

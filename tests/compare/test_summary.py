@@ -95,7 +95,7 @@ def test_runs_that_are_no_fair_comparison_are_named(tmp_path: Path) -> None:
         ({"recipe": {**made.identity(run), "d_model": 9}}, "d_model was 16 and is 9"),
         (
             {"recipe": {**made.identity(run), "chts": {**run.chts, "zeta": 0.4}}},
-            f"{run.name} was sparsified otherwise than dense_seed0: zeta was",
+            f"{run.name} was sparsified otherwise than dense_seed0: zeta=0.4",
         ),
     ):
         summary = summarise(made, {**there, run: record(made, run, **changes)}, quick)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import PreTrainedModel
@@ -37,11 +39,12 @@ def test_both_are_timed_and_the_model_is_left_alone() -> None:
 def test_the_row_of_the_card_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([0.0, 9.0, 9.0, 99.0, *[100, 103, 103, 104], *[104, 105, 105, 108]])
     monkeypatch.setattr("chts_hf.inference.speed.time.perf_counter", lambda: next(ticks))
-    monkeypatch.setattr("chts_hf.inference.speed.to_sparse_inference", lambda model: model)
+    monkeypatch.setattr("chts_hf.inference.speed.to_sparse_inference", lambda model, config: model)
     speed = generation_speed(sparse_model("t5"), batch(), repeats=2, num_beams=3, max_new_tokens=2)
     # Two warm-up calls, then dense 3 and sparse 1, then the other way round: sparse 1, dense 3.
     assert (speed.dense_seconds, speed.sparse_seconds, speed.ratio) == (3, 1, 3)
-    row = speed.card_row()
+    assert "no layer is faster" in speed.card_row()["value"]
+    row = replace(speed, sparse_layers=4).card_row()
     assert row["name"] == "generation, 3 sentences at once, beam 3"
     assert "3.00 times as fast, the same tokens" in row["value"]
     assert row["machine"] == speed.machine

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from chts_hf.topology import PREDICTORS, ch_scores, initial_mask
+from chts_hf.topology import PREDICTORS, ch_scores, initial_mask, link_prediction
 from tests.topology import golden
 
 NODE_BASED = ("CH2-L3n", "CH3-L3n", "CH3.1-L3n")
@@ -83,8 +83,11 @@ def test_equal_to_the_definition(shape: tuple[int, int], density: float, predict
 @pytest.mark.parametrize("predictor", NODE_BASED)
 @pytest.mark.parametrize("shape", [(300, 50), (50, 300), (257, 256), (128, 129)])
 @pytest.mark.parametrize("density", [0.1, 0.05])  # by dense products and by sparse ones
-def test_blocks_add_up(shape: tuple[int, int], density: float, predictor: str) -> None:
+def test_blocks_add_up(
+    shape: tuple[int, int], density: float, predictor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Layers of several row blocks, against the four matrix products written plainly."""
+    monkeypatch.setattr(link_prediction, "_SPARSE_PRODUCT_WEIGHTS", 0)
     mask = random_mask(shape, density)
     a = mask.double()
 
@@ -209,6 +212,24 @@ def test_no_slower_than_plain_products(shape: tuple[int, int], sparsity: float) 
     times = [(seconds(plain), seconds(lambda: ch_scores(mask))) for _ in range(15)]
     # The fastest of many runs each; a tenth is left for a machine that does other things.
     assert min(ours for _, ours in times) < 1.1 * min(theirs for theirs, _ in times)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(64, 64), (64, 512), (512, 512)])
+def test_small_layers_are_not_slower_for_being_sparse(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = random_mask(shape, 0.07)
+
+    def seconds(largest_density: float) -> float:
+        monkeypatch.setattr(link_prediction, "_SPARSE_PRODUCT_DENSITY", largest_density)
+        start = time.process_time()
+        for _ in range(5):
+            ch_scores(mask)
+        return time.process_time() - start
+
+    times = [(seconds(0.08), seconds(0)) for _ in range(15)]
+    assert min(chosen for chosen, _ in times) < 1.15 * min(dense for _, dense in times)
 
 
 @pytest.mark.slow

@@ -68,6 +68,19 @@ def test_regrow_soft_beyond_the_positive_scores() -> None:
     assert_frequencies(observed, {frozenset({0, other}): 1 / 4 for other in (1, 3, 4, 5)})
 
 
+@pytest.mark.parametrize("at_links", [9.0, -1.0, float("nan"), float("-inf")])
+def test_regrow_soft_reads_positive_scores_of_absent_links_only(at_links: float) -> None:
+    """Also where so few of many are drawn that running sums are used."""
+    absent = torch.rand(20, 30, generator=seeded(1))
+    absent[::4] = -1.0  # not positive: among the others
+    mask = torch.rand(20, 30, generator=seeded(2)) < 0.3
+    clean = absent.clamp(min=0).masked_fill(mask, 0)
+    scores = absent.masked_fill(mask, at_links)
+    expected = regrow_soft(clean, mask, 5, seeded(3))
+    assert torch.equal(regrow_soft(scores, mask, 5, seeded(3)), expected)
+    assert bool((clean[expected] > 0).all())
+
+
 def test_regrow_hard_takes_the_highest() -> None:
     scores = torch.tensor([[5.0, 1.0, 9.0], [3.0, 2.0, 3.0]])
     mask = torch.tensor([[False, False, True], [False, False, False]])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from chts_hf.topology import sample_log_weights, sample_without_replacement
 from chts_hf.topology.noise import uniform_noise
-from chts_hf.topology.sampling import clocks_of, uniform_subset
+from chts_hf.topology.sampling import clocks_of, quick_clocks, uniform_subset
 from tests.topology.chance import assert_frequencies, subset_probabilities
 
 
@@ -217,3 +217,14 @@ def test_clocks_that_are_not_made_would_not_have_won(k: int) -> None:
     keys = clocks_of(noise).double() / weights.double()
     expected = keys.topk(k, largest=False).indices.sort().values
     assert torch.equal(drawn.sort().values, expected)
+
+
+def test_quick_clocks_are_right_to_a_step_of_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = torch.cat([torch.arange(4096), 2**24 - 1 - torch.arange(4096)])
+    noise = (steps.double() / 2**24).float()
+    monkeypatch.setattr("chts_hf.topology.sampling.uniform_noise", lambda *_: noise.clone())
+    clocks = quick_clocks((8192,), None)
+    assert bool((clocks > 0).all())
+    assert bool(clocks.isfinite().all())
+    chances = -torch.expm1(-clocks.double())
+    assert float((chances - steps.double() / 2**24).abs().max()) <= 2**-23

@@ -82,7 +82,9 @@ def test_require_finite_reads_the_named_cells_only() -> None:
         require_finite(scores, torch.ones(3, dtype=torch.bool), "a link")
 
 
-@pytest.mark.parametrize("counts", [[3, 4, 4, 3], [1, 1, 1, 1], [2, 1, 1, 2], [1, 9, 4, 2]])
+@pytest.mark.parametrize(
+    "counts", [[3, 4, 4, 3], [1, 1, 1, 1], [2, 1, 1, 2], [1, 9, 4, 2], [9, 9, 9, 9], [1, 2, 2, 1]]
+)
 def test_the_right_one_of_each_row(counts: list[int]) -> None:
     values = torch.rand(4, 9, generator=torch.Generator().manual_seed(1))
     found = kth_smallest_of_rows(values, torch.tensor(counts))
