@@ -81,9 +81,16 @@ def test_the_examples_of_the_images_page_run_as_they_are_printed(tmp_path):
     assert bool(mask.diagonal().all())  # each neuron begins with the pixel it stands for
 
 
-def test_the_table_of_the_compact_network_is_that_of_its_file():
-    results = json.loads((DOCS / "results/digits_mlp_chts_99/compact_chts_seed0.json").read_text())
+@pytest.mark.parametrize(
+    ("mark", "record"),
+    [
+        ("compact", "digits_mlp_chts_99/compact_chts_seed0.json"),
+        ("compact-mnist", "mnist_mlp_chts_99/compact_chts_99_seed0.json"),
+    ],
+)
+def test_the_table_of_the_compact_network_is_that_of_its_file(mark, record):
+    results = json.loads((DOCS / "results" / record).read_text())
     page = (DOCS / "images.md").read_text(encoding="utf-8")
-    shown = re.search(r"<!-- compact -->\n(.*?)\n<!-- end of table -->", page, re.S)
+    shown = re.search(rf"<!-- {mark} -->\n(.*?)\n<!-- end of table -->", page, re.S)
     assert shown is not None
     assert shown[1] == compact_mlp.table(results)
