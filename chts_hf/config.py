@@ -158,7 +158,7 @@ class CHTsConfig:
         if self.is_dense:
             self.sparsity = 0.0  # "dense" in a sweep over sparsities
         if self.initial_sparsity is None and self.density_schedule != "constant":
-            self.initial_sparsity = max(0.0, 2 * self.sparsity - 1)  # twice the final density
+            self.initial_sparsity = _twice_as_dense(self.sparsity)
         self._check_values()
         self._check_init_options()
         self._check_combinations()
@@ -199,7 +199,17 @@ class CHTsConfig:
         for pattern, values in self.overrides.items():
             if pattern == name if exact else re.search(pattern, name):
                 changes.update(values)
+        if "sparsity" in changes and self._starts_twice_as_dense():
+            changes.setdefault("initial_sparsity", _twice_as_dense(changes["sparsity"]))
         return replace(self, overrides={}, **changes) if changes else self
+
+    def _starts_twice_as_dense(self) -> bool:
+        """Whether the start follows from the end, as in MEST, and so does in each layer."""
+        return (
+            METHODS[self.method].ingredients.get("initial_sparsity") is None
+            and self.density_schedule != "constant"
+            and self.initial_sparsity == _twice_as_dense(self.sparsity)
+        )
 
     # -- files -------------------------------------------------------------------------------
 
@@ -356,6 +366,10 @@ class CHTsConfig:
                 self.for_layer(pattern, exact=True)
             except ValueError as error:
                 raise ValueError(f"overrides[{pattern!r}]: {error}") from None
+
+
+def _twice_as_dense(sparsity: float) -> float:
+    return max(0.0, 2 * sparsity - 1)
 
 
 def _unknown(

@@ -79,6 +79,21 @@ def test_falling_densities(method, expected):
     assert sparsifier.stats()["sparsity"] == pytest.approx(expected[0], abs=2e-3)
 
 
+def test_a_layer_with_its_own_end_starts_twice_as_dense_as_that():
+    config = CHTsConfig(
+        method="mest",
+        sparsity=0.9,
+        overrides={"fc1": {"sparsity": 0.7}, "fc2": {"sparsity": 0.7, "initial_sparsity": 0.5}},
+    )
+    for reloaded in (config, CHTsConfig.from_dict(config.to_dict())):
+        assert reloaded.for_layer("a.fc1").initial_sparsity == pytest.approx(0.4)
+        assert reloaded.for_layer("a.fc2").initial_sparsity == 0.5
+        assert reloaded.for_layer("a.q_proj").initial_sparsity == pytest.approx(0.8)
+    # A start that is the method's own, and no other's double, stays.
+    own = CHTsConfig(method="chtss", sparsity=0.75, overrides={"fc1": {"sparsity": 0.9}})
+    assert own.for_layer("a.fc1").initial_sparsity == 0.5
+
+
 def test_the_fall_of_the_density_reaches_its_end_between_updates():
     """A window that ends between two updates is finished by the next one, after t_end too."""
     model, optimizer, sparsifier = _setup(
