@@ -57,13 +57,13 @@ these sizes. Times compare within one table at most: runs shared their machine.
 
 
 def load_runs(folder: Path) -> list[dict[str, Any]]:
-    """Read all runs below a folder; other JSON files, of benchmarks, are passed over.
+    """Read the runs in a folder and in its folders; deeper down are trials, which have no row.
 
     Raises:
         ValueError: a run lacks something that its row must name, or there is no run.
     """
     runs = []
-    for path in sorted(folder.rglob("*.json")):
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
         run = json.loads(path.read_text(encoding="utf-8"))
         if not SCORES.keys() & run.keys():
             continue

@@ -1,4 +1,4 @@
-"""Batches with a bounded number of tokens instead of a fixed number of sentences."""
+"""Batches of sentences of like length: with a bounded number of tokens, or of sentences."""
 
 from __future__ import annotations
 
@@ -7,6 +7,34 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from datasets import Dataset
 from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from chts_hf.seeding import generator_for
+
+
+class SeededLengthSampler(LengthGroupedSampler):
+    """The Trainer's ``group_by_length``, in an order that depends on (seed, epoch) alone.
+
+    The Trainer's own takes its order from the global random state, which is another one where a run
+    is resumed in a later epoch, and on other ranks.
+
+    Args:
+        sampler: the Trainer's.
+        seed: of the order.
+    """
+
+    def __init__(self, sampler: LengthGroupedSampler, seed: int) -> None:
+        super().__init__(sampler.batch_size, lengths=sampler.lengths)
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Give the places of the sentences, those of a batch side by side."""
+        self.generator = generator_for(self.seed, self.epoch, "", "batches")
+        return super().__iter__()  # type: ignore[no-any-return]
 
 
 class TokenBatchSampler(Sampler[list[int]]):

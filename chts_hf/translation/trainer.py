@@ -13,11 +13,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput, SchedulerType
 
 from chts_hf.lr import noam_schedule
 from chts_hf.translation.batch_log import BatchLog
-from chts_hf.translation.batching import TokenBatchSampler, pair_lengths
+from chts_hf.translation.batching import SeededLengthSampler, TokenBatchSampler, pair_lengths
 from chts_hf.translation.loss import TokenLoss, sentence_nll
 from chts_hf.translation.tokenizers import TokenizerPair
 
@@ -154,7 +155,7 @@ class TranslationTrainer(Seq2SeqTrainer):
         sampler = TokenBatchSampler(
             pair_lengths(dataset),
             self.args.max_tokens_per_batch,
-            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            seed=self._data_seed,
             num_replicas=self.args.world_size,
             rank=self.args.process_index,
         )
@@ -258,6 +259,16 @@ class TranslationTrainer(Seq2SeqTrainer):
         model = self.accelerator.unwrap_model(self.model)
         shifted = model.prepare_decoder_input_ids_from_labels(labels=inputs["labels"])
         return {**inputs, "decoder_input_ids": shifted}
+
+    @property
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
+        sampler: Sampler[Any] | None = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):
+            return SeededLengthSampler(sampler, self._data_seed)
+        return sampler
 
     def _get_eval_sampler(self, eval_dataset: Dataset[Any]) -> Sampler[Any] | None:
         # In order, whatever the order of training: references are matched by position.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,25 @@ def test_a_signal_stops_after_a_step_and_the_same_command_goes_on(
     other = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "whole").state_dict()
     for name, weight in AutoModelForSeq2SeqLM.from_pretrained(out).state_dict().items():
         assert torch.equal(weight, other[name]), name
+
+
+@pytest.mark.parametrize("stopped_at", [3, 7])  # in the first epoch and in the second, of 5 steps
+def test_batches_of_like_lengths_are_the_same_after_a_resume(
+    tmp_path: Path, stopped_at: int
+) -> None:
+    options = _options(tmp_path, do_predict=False, max_steps=12, save_strategy="steps",
+                       save_steps=100, train_sampling_strategy="group_by_length")  # fmt: skip
+    whole = translation.main([*options, "--output_dir", str(tmp_path / "whole")])
+    part = [*options, "--save_steps", str(stopped_at)]
+    translation.main(part)
+    for checkpoint in (tmp_path / "out").glob("checkpoint-*"):
+        if checkpoint.name != f"checkpoint-{stopped_at}":
+            shutil.rmtree(checkpoint)
+    results = translation.main(part)
+    assert results["resumed_from_step"] == stopped_at
+    assert results["batches"] == whole["batches"] is not None
+    steps = (tmp_path / "whole" / "batches.txt").read_text().split()[1::2]
+    assert set(steps[:5]) != set(steps[5:10])  # another order in another epoch
 
 
 def test_a_run_that_was_stopped_behind_its_last_step_is_scored_as_it_is(tmp_path: Path) -> None:
