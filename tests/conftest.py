@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import shutil
@@ -45,3 +46,9 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> None:
+    """Recipes set their process's log level: what one test did must not silence the next."""
+    logging.getLogger("chts_hf").setLevel(logging.NOTSET)
