@@ -10,6 +10,7 @@ from torch import Tensor
 from chts_hf.distributed.layout import Whole, local
 from chts_hf.optimizers import keep_state
 from chts_hf.targets import Target
+from chts_hf.topology.selection import count
 from chts_hf.update import LayerInput, LayerOutput
 
 
@@ -38,8 +39,8 @@ def write_links(
     new = result.mask & ~result.kept
     if history is not None:
         past = target.view(history)
-        past.copy_(torch.where(old & ~result.kept, weight, past))
-        weight.copy_(torch.where(new, past, weight))
+        torch.where(old & ~result.kept, weight, past, out=past)
+        torch.where(new, past, weight, out=weight)
     else:
         weight.masked_fill_(new, 0)
     old.copy_(result.mask)
@@ -66,7 +67,7 @@ def turnover(layer: LayerInput, result: LayerOutput, layout: Whole) -> Turnover:
     """Count what an update changed; where ranks have parts of the layer, in all of them."""
     removed, regrown = layer.mask & ~result.kept, result.mask & ~result.kept
     removed_regrown = (removed, regrown, removed & regrown)
-    return Turnover(*layout.sums([int(torch.count_nonzero(links)) for links in removed_regrown]))
+    return Turnover(*layout.sums([count(links) for links in removed_regrown]))
 
 
 def comes_to_rest(layer: LayerInput, change: Turnover) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from chts_hf.distributed import ranks, sharing
 from chts_hf.distributed.layout import Sharded, Whole, local
 from chts_hf.shared_update import Block, block_cost, make, update_blocks
 from chts_hf.targets import Target
+from chts_hf.topology.selection import count
 from chts_hf.update import LayerInput, LayerOutput, check_finite
 
 
@@ -86,7 +86,7 @@ def link_counts(
         layout: of the parameters.
     """
     views = (here(target, layout).view(masks[target.parameter_name]) for target in targets)
-    counts = layout.sums([int(torch.count_nonzero(view)) for view in views])
+    counts = layout.sums([count(view) for view in views])
     return {target.name: count for target, count in zip(targets, counts, strict=True)}
 
 

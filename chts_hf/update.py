@@ -16,7 +16,7 @@ from chts_hf import topology
 from chts_hf.config import CHTsConfig
 from chts_hf.seeding import generator_for
 from chts_hf.targets import Pair, Target
-from chts_hf.topology.selection import all_finite
+from chts_hf.topology.selection import all_finite, count, joined
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def update_block(
 def _prune(layer: LayerInput) -> Tensor:
     """Bring the layer down to its scheduled number of links."""
     mask = layer.mask.contiguous()  # a view of a transposed parameter is not
-    if int(torch.count_nonzero(mask)) <= layer.links:
+    if count(mask) <= layer.links:
         return mask
     return topology.keep_hard(_score(layer, layer.config.pruning), mask, layer.links)
 
@@ -95,17 +95,16 @@ def _remove(layer: LayerInput, mask: Tensor, seed: int, update: int) -> Tensor:
         return mask
     scores = _score(layer, layer.config.removal)
     generator = generator_for(seed, update, layer.target.name, "removal")
-    kept = torch.empty_like(mask)
+    kept = []
     for rows in _row_blocks(layer):
-        links = int(torch.count_nonzero(mask[rows]))
+        links = count(mask[rows])
         n_keep = links - round(layer.zeta * links)
         if layer.config.removal_choice == "hard":
-            kept[rows] = topology.keep_hard(scores[rows], mask[rows], n_keep)
+            part = topology.keep_hard(scores[rows], mask[rows], n_keep)
         else:
-            kept[rows] = topology.keep_soft(
-                scores[rows], mask[rows], n_keep, layer.delta, generator
-            )
-    return kept
+            part = topology.keep_soft(scores[rows], mask[rows], n_keep, layer.delta, generator)
+        kept.append(part)
+    return joined(kept)
 
 
 def _percolate(
@@ -146,29 +145,34 @@ def _walk_once(
 
 def _regrow(layer: LayerInput, before: Tensor, kept: Tensor, seed: int, update: int) -> Tensor:
     """Add links until the layer has as many as before removal and percolation."""
-    config = layer.config
     generator = generator_for(seed, update, layer.target.name, "regrowth")
-    mask = kept.clone()
+    grown = []
     for rows in _row_blocks(layer):
         # Whole layers aim at their scheduled number; heads keep the numbers they had.
-        goal = layer.links if layer.heads == 1 else int(torch.count_nonzero(before[rows]))
-        missing = goal - int(torch.count_nonzero(kept[rows]))
-        if missing == 0:
-            continue
+        goal = layer.links if layer.heads == 1 else count(before[rows])
         part = kept[rows]
-        if config.regrowth == "random":
-            mask[rows] |= topology.regrow_random(part, missing, generator)
-            continue
-        if config.regrowth == "gradient":
-            assert layer.gradient is not None  # the sparsifier gathers it for such a config
-            scores = layer.gradient[rows].abs().masked_fill(part, 0)
-        else:
-            scores = topology.ch_scores(part, config.regrowth)
-        if config.regrowth_choice == "hard":
-            mask[rows] |= topology.regrow_hard(scores, part, missing)
-        else:
-            mask[rows] |= topology.regrow_soft(scores, part, missing, generator)
-    return mask
+        missing = goal - count(part)
+        grown.append(part | _new_links(layer, rows, part, missing, generator))
+    return joined(grown)
+
+
+def _new_links(
+    layer: LayerInput, rows: slice, part: Tensor, missing: int, generator: torch.Generator
+) -> Tensor:
+    """Choose the links that a layer's rows, of which ``part`` was kept, get in addition."""
+    config = layer.config
+    if missing == 0:
+        return torch.zeros_like(part)
+    if config.regrowth == "random":
+        return topology.regrow_random(part, missing, generator)
+    if config.regrowth == "gradient":
+        assert layer.gradient is not None  # the sparsifier gathers it for such a config
+        scores = layer.gradient[rows].abs().masked_fill(part, 0)
+    else:
+        scores = topology.ch_scores(part, config.regrowth)
+    if config.regrowth_choice == "hard":
+        return topology.regrow_hard(scores, part, missing)
+    return topology.regrow_soft(scores, part, missing, generator)
 
 
 def _row_blocks(layer: LayerInput) -> list[slice]:

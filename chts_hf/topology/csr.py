@@ -8,6 +8,8 @@ import warnings
 import torch
 from torch import Tensor
 
+from chts_hf.topology.selection import indices_of
+
 
 def to_csr(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The non-zero entries of a matrix, row by row.
@@ -27,12 +29,28 @@ def to_csr(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         >>> start.tolist(), column.tolist(), value.tolist()
         ([0, 1, 1, 3], [1, 0, 1], [2.0, 3.0, 4.0])
     """
-    rows, column = weight.nonzero(as_tuple=True)
-    if len(rows) > torch.iinfo(torch.int32).max:
-        raise ValueError(f"{len(rows)} links are more than 32-bit indices can count")
-    start = torch.zeros(weight.shape[0] + 1, dtype=torch.int32)
-    start[1:] = torch.bincount(rows, minlength=weight.shape[0]).cumsum(0)
-    return start, column, weight[rows, column]
+    start, column, place = pattern(weight.bool())
+    return start, column, weight.reshape(-1).index_select(0, place)
+
+
+def pattern(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the True cells of a mask are, row by row: :func:`to_csr` without the values.
+
+    Args:
+        mask: bool, of shape (out, in).
+
+    Returns:
+        ``start`` and ``column`` as of :func:`to_csr`; ``place`` int64 (links,): flat indices.
+
+    Raises:
+        ValueError: more than 2³¹ - 1 entries.
+    """
+    place = indices_of(mask)
+    if len(place) > torch.iinfo(torch.int32).max:
+        raise ValueError(f"{len(place)} links are more than 32-bit indices can count")
+    rows, columns = mask.shape
+    row_starts = torch.arange(rows + 1, device=place.device) * columns
+    return torch.searchsorted(place, row_starts, out_int32=True), place % columns, place
 
 
 def csr_matrix(start: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -57,25 +57,36 @@ def draw_round(weights: Tensor, positive: int, k: int, generator: torch.Generato
     points = sorted_values(points.clamp_(max=total - 1))
     # Which draw was the first, which the second: they are alike, so any order is as likely.
     order = torch.randperm(m, generator=generator, device=noise_device(generator))
-    cell = torch.empty_like(order, device=weights.device)
-    first = 0
-    for i, last in enumerate(torch.searchsorted(points, ends).tolist()):
-        if last > first:
-            sums = _in_units(blocks[i], units).cumsum(0)
-            within = points[first:last] - (ends[i] - sums[-1])
-            cell[first:last] = torch.searchsorted(sums, within, right=True) + i * block_size(n)
-            first = last
     # Draws of one cell lie side by side, and it came at the first of their places in the order.
     different: Tensor
-    different, run = torch.unique_consecutive(cell, return_inverse=True)
+    different, run = torch.unique_consecutive(
+        _cells_of(points, blocks, ends, units), return_inverse=True
+    )
     if different.numel() <= k:
         return different
     came = torch.full_like(different, m).scatter_reduce_(0, run, order.to(run.device), "amin")
     return different[came <= kth_smallest(came.clone(), k)]
 
 
+def _cells_of(points: Tensor, blocks: list[Tensor], ends: Tensor, units: float) -> Tensor:
+    """Returns the cells whose stretches of the running sum the ascending points lie in."""
+    found = torch.empty_like(points)
+    first = 0
+    for i, last in enumerate(torch.searchsorted(points, ends).tolist()):
+        if last > first:
+            sums = _in_units(blocks[i], units).cumsum_(0)
+            within = points[first:last] - (ends[i] - sums[-1])
+            found[first:last] = torch.searchsorted(sums, within, right=True)
+            found[first:last] += i * blocks[0].numel()
+            first = last
+    return found
+
+
 def _in_units(weights: Tensor, units: float) -> Tensor:
-    return weights.to(torch.float64, copy=True).mul_(units).ceil_().long()
+    # From 2**52 to 2**53 a float64 has no binary places, and its lower 52 bits count the ones: the
+    # whole numbers below 2**52 become integers in place.
+    whole = weights.to(torch.float64, copy=True).mul_(units).ceil_().add_(2.0**52)
+    return whole.view(torch.int64).bitwise_and_(2**52 - 1)
 
 
 def _log2_above(value: float) -> int:

@@ -25,7 +25,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from chts_hf.topology.csr import csr_matrix, to_csr
+from chts_hf.topology.csr import csr_matrix, pattern
+from chts_hf.topology.selection import count
 
 # Rows of a similarity matrix that exist at once: enough for a matrix product to run at full speed,
 # but no more than a quarter of them where the matrix is small, so that blocks stay blocks.
@@ -46,9 +47,9 @@ _PATH_ELEMENTS = 1 << 22
 
 
 def _ch2(shared: Tensor, degree: Tensor) -> Tensor:
-    # Where i > 0, 1 + e = max(1, d - i); sign(i) + i is 1 + i there and 0 elsewhere.
-    outside = (degree - shared).clamp_(min=1)
-    return shared.add_(shared.sign()).div_(outside)
+    # sign(i) + i is 1 + i where i > 0, where 1 + e = max(1, d - i), and 0 elsewhere.
+    shared.add_(shared.sign())
+    return shared.div_((degree + 1 - shared).clamp_(min=1))
 
 
 def _ch3(shared: Tensor, degree: Tensor) -> Tensor:
@@ -117,31 +118,33 @@ def ch_scores(mask: Tensor, predictor: str = "CH2-L3n") -> Tensor:
 
 
 def _node_based(mask: Tensor, similarity: _Similarity) -> Tensor:
-    adjacency = mask.to(torch.float32)
-    scores = torch.zeros_like(adjacency)
-    if _skips_zeros(mask):
-        by_row, by_column = _sparse(adjacency), _sparse(adjacency.T)
-        _add_one_side_sparsely(adjacency, by_row, by_column, scores, similarity)
-        _add_one_side_sparsely(adjacency.T, by_column, by_row, scores.T, similarity)
+    scores = torch.zeros(mask.shape, device=mask.device)
+    links = count(mask)
+    if _skips_zeros(mask, links):
+        ones = torch.ones(links)  # the values of both
+        by_row, by_column = _sparse(mask, ones), _sparse(mask.T, ones)
+        _add_one_side_sparsely(mask, by_row, by_column, scores, similarity)
+        _add_one_side_sparsely(mask.T, by_column, by_row, scores.T, similarity)
     else:
+        adjacency = mask.to(torch.float32)
         _add_one_side(adjacency, scores, similarity)
         _add_one_side(adjacency.T, scores.T, similarity)
     return scores
 
 
-def _skips_zeros(mask: Tensor) -> bool:
+def _skips_zeros(mask: Tensor, links: int) -> bool:
     """Whether sparse products are to be had, and quicker."""
     if mask.device.type != "cpu" or not torch.backends.mkl.is_available():
         return False
     if mask.numel() < _SPARSE_PRODUCT_WEIGHTS:
         return False
-    return int(torch.count_nonzero(mask)) <= _SPARSE_PRODUCT_DENSITY * mask.numel()
+    return links <= _SPARSE_PRODUCT_DENSITY * mask.numel()
 
 
-def _sparse(matrix: Tensor) -> Tensor:
-    start, column, value = to_csr(matrix)
-    rows, columns = matrix.shape
-    return csr_matrix(start, column.int(), value, (rows, columns))
+def _sparse(mask: Tensor, ones: Tensor) -> Tensor:
+    start, column, _ = pattern(mask)
+    rows, columns = mask.shape
+    return csr_matrix(start, column.int(), ones, (rows, columns))
 
 
 def _add_one_side(adjacency: Tensor, scores: Tensor, similarity: _Similarity) -> None:
@@ -164,19 +167,27 @@ def _add_one_side(adjacency: Tensor, scores: Tensor, similarity: _Similarity) ->
 
 
 def _add_one_side_sparsely(
-    adjacency: Tensor, by_row: Tensor, by_column: Tensor, scores: Tensor, similarity: _Similarity
+    mask: Tensor, by_row: Tensor, by_column: Tensor, scores: Tensor, similarity: _Similarity
 ) -> None:
     """As :func:`_add_one_side`, by products with the mask as a sparse matrix and transposed.
 
     A sparse matrix stands on the left of a product, so blocks of the similarity lie on their side.
     """
-    degree = adjacency.sum(dim=1)[:, None]
-    n = adjacency.shape[0]
-    size = max(1, _rows_at_once(n) // 2)  # beside a block stands what it was copied from
+    degree = by_row.crow_indices().diff()[:, None].float()
+    n = mask.shape[0]
+    size = _rows_at_once(n)
     for start in range(0, n, size):
         rows = slice(start, min(start + size, n))
-        shared = by_row @ adjacency[rows].T.contiguous()
-        scores[rows] += (by_column @ similarity(shared, degree)).T
+        # In one expression, so that no block outlives its use.
+        scores[rows] += _product(
+            by_column,
+            similarity(_product(by_row, mask[rows].T.contiguous().float()), degree),
+        ).T
+
+
+def _product(sparse: Tensor, dense: Tensor) -> Tensor:
+    # In place: ``sparse @ dense`` holds its result twice for a while.
+    return torch.empty(sparse.shape[0], dense.shape[1]).addmm_(sparse, dense, beta=0)
 
 
 def _path_based(mask: Tensor, similarity: _Similarity) -> Tensor:

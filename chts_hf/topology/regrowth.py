@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from chts_hf.topology.sampling import draw_by_weight, uniform_subset
-from chts_hf.topology.selection import highest, require_finite
+from chts_hf.topology.selection import count, highest, require_finite
 
 
 @torch.no_grad()
@@ -33,11 +33,13 @@ def regrow_soft(
     """
     require_finite(scores, ~mask, "an absent link")
     _check_count(mask, n)
-    positive = (scores > 0) & ~mask
-    if int(torch.count_nonzero(scores)) > int(torch.count_nonzero(positive)):
+    positive = (scores > 0).gt_(mask)
+    if count(scores) > count(positive):
         scores = scores.masked_fill(~positive, 0)  # at links, and below 0
+    del positive
+    drawn = draw_by_weight(scores, mask, n, generator)
     new = torch.zeros(mask.shape, dtype=torch.bool, device=mask.device)
-    new.view(-1)[draw_by_weight(scores, positive, ~(mask | positive), n, generator)] = True
+    new.view(-1)[drawn] = True
     return new
 
 
@@ -85,6 +87,6 @@ def regrow_random(mask: Tensor, n: int, generator: torch.Generator | None = None
 
 
 def _check_count(mask: Tensor, n: int) -> None:
-    absent = mask.numel() - int(torch.count_nonzero(mask))
+    absent = mask.numel() - count(mask)
     if not 0 <= n <= absent:
         raise ValueError(f"n = {n} must lie between 0 and the {absent} absent links there are")

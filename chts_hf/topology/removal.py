@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from chts_hf.topology.sampling import sample_log_weights
-from chts_hf.topology.selection import highest, indices_of, require_finite
+from chts_hf.topology.selection import count, highest, indices_of, require_finite
 
 
 @torch.no_grad()
@@ -107,8 +107,9 @@ def keep_soft(
     log_weights = on_links.log_().mul_(delta / (1 - delta))
     # 0 * -inf would be nan: a link of score zero has weight zero, whatever the power.
     log_weights[zero] = -float("inf")
+    drawn = links[sample_log_weights(log_weights, n_keep, generator)]
     kept = torch.zeros(mask.shape, dtype=torch.bool, device=mask.device)
-    kept.view(-1)[links[sample_log_weights(log_weights, n_keep, generator)]] = True
+    kept.view(-1)[drawn] = True
     return kept
 
 
@@ -119,6 +120,6 @@ def _magnitude(weight: Tensor) -> Tensor:
 
 def _check(scores: Tensor, mask: Tensor, n_keep: int) -> None:
     require_finite(scores, mask, "a link")
-    links = int(torch.count_nonzero(mask))
+    links = count(mask)
     if not 0 <= n_keep <= links:
         raise ValueError(f"n_keep = {n_keep} must lie between 0 and the {links} links there are")

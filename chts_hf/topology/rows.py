@@ -9,7 +9,7 @@ from torch import Tensor
 
 from chts_hf.topology.noise import uniform_noise
 from chts_hf.topology.sampling import uniform_subset
-from chts_hf.topology.selection import kth_smallest_of_rows
+from chts_hf.topology.selection import count, kth_smallest_of_rows
 
 _BLOCK = 1 << 20
 
@@ -50,7 +50,7 @@ def uniform_degrees(
     degrees = (mean + half * (2 * noise - 1)).round().long()
     while surplus := int(degrees.sum()) - total:
         free = degrees > least if surplus > 0 else degrees < most
-        few = min(abs(surplus), int(torch.count_nonzero(free)))
+        few = min(abs(surplus), count(free))
         degrees -= uniform_subset(free, few, generator).long() * (1 if surplus > 0 else -1)
     return degrees
 
@@ -115,7 +115,7 @@ def cover_columns(mask: Tensor, generator: torch.Generator | None) -> Tensor:
     """
     covered = mask.any(dim=0)
     empty = (~covered).nonzero().squeeze(1)
-    if not empty.numel() or int(torch.count_nonzero(mask)) < mask.shape[1]:
+    if not empty.numel() or count(mask) < mask.shape[1]:
         return mask
     spare = mask.clone()
     columns = covered.nonzero().squeeze(1)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from chts_hf.topology.inversion import draw_round
 from chts_hf.topology.noise import uniform_noise
-from chts_hf.topology.selection import block_size, indices_of, k_smallest
+from chts_hf.topology.selection import block_size, count, indices_of, joined, k_smallest
 
 
 def clocks(size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
@@ -84,7 +84,7 @@ def sample_without_replacement(
                 "weights must be finite and not negative, and lie "
                 f"between {low} and {high} (nan if any is nan)"
             )
-    return draw_by_weight(flat, flat > 0, flat == 0, k, generator)
+    return draw_by_weight(flat, torch.zeros_like(flat, dtype=torch.bool), k, generator)
 
 
 @torch.no_grad()
@@ -113,46 +113,40 @@ def sample_log_weights(
     _check_size(k, flat.numel(), "log_weights")
     if flat.numel() and not float(flat.max()) < float("inf"):
         raise ValueError("log_weights must be finite or -inf, and at least one is nan or +inf")
-    zero = flat == -float("inf")
 
     def race(block: slice, cells: Tensor, bound: Tensor | None) -> tuple[Tensor, Tensor]:
-        clock = clocks((cells.numel(),), generator).to(cells.device).double()
+        keys = clocks((cells.numel(),), generator).to(cells.device).double()
+        keys.log_().sub_(flat[block])
         index = indices_of(cells)
-        keys = clock.index_select(0, index).log_().sub_(flat[block].index_select(0, index))
-        return index, keys
+        return index, keys if len(index) == len(keys) else keys.index_select(0, index)
 
-    return _draw(race, ~zero, zero, k, generator)
+    return _draw(race, flat > -float("inf"), torch.zeros_like(flat, dtype=torch.bool), k, generator)
 
 
 def draw_by_weight(
-    weights: Tensor,
-    positive: Tensor,
-    rest: Tensor,
-    k: int,
-    generator: torch.Generator | None,
+    weights: Tensor, taken: Tensor, k: int, generator: torch.Generator | None
 ) -> Tensor:
-    """Draws ``k`` cells: successively by weight from one set, then uniformly from another.
+    """Draws ``k`` cells successively by weight, and uniformly once no weight is positive.
 
     Args:
-        weights: Any shape, finite and not negative.
-        positive: Bool tensor of the same shape, True where the weight is positive.
-        rest: Bool tensor of the same shape: cells that are drawn once ``positive`` is used up.
-        k: At most the number of cells in both.
+        weights: Any shape, finite and not negative, 0 at cells that are ``taken``.
+        taken: Bool tensor of the same shape: what must not be drawn.
+        k: At most the number of cells that are not taken.
         generator: Source of randomness; the default CPU generator if None.
 
     Returns:
         A LongTensor of ``k`` distinct flat indices, in no particular order.
     """
-    flat, positive = weights.reshape(-1), positive.reshape(-1)
+    flat, taken = weights.reshape(-1), taken.reshape(-1)
     drawn: list[Tensor] = []
-    available = int(torch.count_nonzero(positive))
+    available = count(flat)
     while (some := draw_round(flat, available, k, generator)).numel():
         drawn.append(some)
         k -= some.numel()
         if k == 0:
-            return torch.cat(drawn)
+            return joined(drawn)
         available -= some.numel()
-        positive = positive.index_fill(0, some, False)
+        taken = taken.index_fill(0, some, True)
         flat = flat.index_fill(0, some, 0)
 
     def race(block: slice, cells: Tensor, bound: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -169,20 +163,23 @@ def draw_by_weight(
         # float64, where no quotient of float32 numbers overflows or vanishes.
         return index, clock.double().div_(flat[block].index_select(0, index))
 
-    return torch.cat([*drawn, _draw(race, positive, rest, k, generator)])
+    return joined([*drawn, _draw(race, flat > 0, taken, k, generator)])
 
 
 def _draw(
     race: Callable[[slice, Tensor, Tensor | None], tuple[Tensor, Tensor]],
     positive: Tensor,
-    rest: Tensor,
+    taken: Tensor,
     k: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Draws the ``k`` cells of smallest key, given what makes the keys of a block."""
-    n_positive = int(torch.count_nonzero(positive))
+    """Draws the ``k`` positive cells of smallest key, given what makes the keys of a block.
+
+    Where there are too few, the rest comes uniformly from the others that are not taken.
+    """
+    n_positive = count(positive)
     if k >= n_positive:
-        others = uniform_subset(rest, k - n_positive, generator)
+        others = uniform_subset(~(positive | taken), k - n_positive, generator)
         return torch.cat([indices_of(positive), indices_of(others)])
     if k == 0:
         return torch.empty(0, dtype=torch.long, device=positive.device)
@@ -208,7 +205,7 @@ def uniform_subset(cells: Tensor, k: int, generator: torch.Generator | None = No
     Raises:
         ValueError: If ``k`` is negative or larger than the number of True cells.
     """
-    available = int(torch.count_nonzero(cells))
+    available = count(cells)
     _check_size(k, available, "cells")
     if k == 0:
         return torch.zeros_like(cells)
@@ -216,7 +213,7 @@ def uniform_subset(cells: Tensor, k: int, generator: torch.Generator | None = No
         return cells.clone()
     if 16 * k >= available:
         chosen = _toss_coins(cells, k / available, generator)
-        missing = k - int(torch.count_nonzero(chosen))
+        missing = k - count(chosen)
         if missing >= 0:
             return chosen.logical_or_(uniform_subset(cells & ~chosen, missing, generator))
         return chosen.logical_xor_(uniform_subset(chosen, -missing, generator))
@@ -233,7 +230,7 @@ def uniform_subset(cells: Tensor, k: int, generator: torch.Generator | None = No
         for start in range(0, missing, block_size(n)):
             noise = uniform_noise((min(block_size(n), missing - start),), generator)
             taken[noise.mul_(n).long().clamp_(max=n - 1).to(taken.device)] = True
-        missing = k - (int(torch.count_nonzero(taken)) - (n - available))
+        missing = k - (count(taken) - (n - available))
     return taken.logical_and_(cells.reshape(-1)).view(cells.shape)
 
 

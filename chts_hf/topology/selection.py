@@ -7,7 +7,7 @@ On the CPU order statistics come from NumPy, whose partition and sort are severa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -21,6 +21,13 @@ def block_size(n: int) -> int:
     kept for all cells; but enough to be fast, and no more than fit a core's cache by and large.
     """
     return min(max(n // 16, 1 << 15), 1 << 20)
+
+
+def count(cells: Tensor) -> int:
+    """Returns how many entries are True, or not 0."""
+    if cells.device.type == "cpu" and cells.dtype == torch.bool:
+        return int(np.count_nonzero(cells.numpy()))
+    return int(torch.count_nonzero(cells))
 
 
 def indices_of(cells: Tensor) -> Tensor:
@@ -128,21 +135,26 @@ def k_smallest(
             near = indices_of(block_keys < bound)
             index, block_keys = index.index_select(0, near), block_keys.index_select(0, near)
         keys.append(block_keys)
-        indices.append(index + start)
+        indices.append(index.add_(start))
         held += index.numel()
         if held >= 2 * k:
-            best_indices, best_keys, bound = _prune(torch.cat(indices), torch.cat(keys), k)
+            best_indices, best_keys, bound = _prune(joined(indices), joined(keys), k)
             indices, keys, held = [best_indices], [best_keys], k
     if held == k:
-        return torch.cat(indices)
-    return _prune(torch.cat(indices), torch.cat(keys), k)[0]
+        return joined(indices)
+    return _prune(joined(indices), joined(keys), k)[0]
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Returns the tensors end to end; a single one as it is, not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _prune(indices: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     bound = kth_smallest(keys.clone(), k)
     best = keys < bound
     ties = indices_of(keys == bound)
-    best[ties[: k - int(torch.count_nonzero(best))]] = True
+    best[ties[: k - count(best)]] = True
     chosen = indices_of(best)
     return indices.index_select(0, chosen), keys.index_select(0, chosen), bound
 
@@ -184,7 +196,7 @@ def highest(scores: Tensor, cells: Tensor, k: int) -> Tensor:
     chosen = torch.zeros(cells.shape, dtype=torch.bool, device=cells.device)
     if k == 0:
         return chosen
-    n = int(torch.count_nonzero(cells))
+    n = count(cells)
     flat = scores.reshape(-1)
     dtype = torch.promote_types(flat.dtype, torch.float32)
     if n == flat.numel():
@@ -197,7 +209,7 @@ def highest(scores: Tensor, cells: Tensor, k: int) -> Tensor:
             done += index.numel()
     threshold = kth_smallest(candidates, n - k + 1)
     torch.logical_and(scores > threshold, cells, out=chosen)
-    missing = k - int(torch.count_nonzero(chosen))
+    missing = k - count(chosen)
     chosen_flat = chosen.view(-1)
     for index in blocks_of((scores == threshold) & cells):
         chosen_flat[index[:missing]] = True
