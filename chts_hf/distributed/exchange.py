@@ -74,6 +74,10 @@ def sparse_exchange_hook(
             exchange.other_bytes += part.nbytes
         else:
             torch.index_select(gradient, 0, links, out=part)
+            # NaN times 0 is NaN: where a gradient is not finite off the links, all ranks must see
+            # it, or one of them leaves out a step that the others take.
+            wide = torch.promote_types(gradient.dtype, torch.float32)
+            part[:1].add_(gradient.sum(dtype=wide).mul_(0))
             exchange.sent_bytes += part.nbytes
             exchange.dense_bytes += gradient.nbytes
     packed.div_(dist.get_world_size())
@@ -85,7 +89,7 @@ def sparse_exchange_hook(
         for gradient, links, part in zip(gradients, places, parts, strict=True):
             if links is None:
                 gradient.copy_(part)
-            else:  # the other elements are 0 already
+            else:  # the other elements are 0 already, or spoilt as an element sent is
                 gradient.index_copy_(0, links, part)
         return buffer
 
