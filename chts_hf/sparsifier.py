@@ -104,8 +104,7 @@ class Sparsifier:
             )
         self.config = config
         self.plan = Plan(config, total_steps)
-        self.step_count = 0
-        self.updates = 0
+        self.step_count = self.updates = 0
         self.topology_runtime = 0.0
         self.targets: list[Target] = [] if config.is_dense else find_targets(model, config)
         self.masks: dict[str, Tensor] = {}
@@ -133,10 +132,11 @@ class Sparsifier:
             self._ever[name] = torch.zeros_like(local(weight), dtype=torch.bool)
             if config.regrow_init == "history" and config.regrowth != "none":
                 self._history[name] = torch.zeros_like(local(weight), requires_grad=False)
-        if state is not None:
-            self.load_state_dict(state)
-        elif self.targets:
-            self._set_initial_masks(masks, known_zero_links(model), correlation)
+        with self._layout.beginning(state is not None, masks is not None):
+            if state is not None:
+                self.load_state_dict(state)
+            elif self.targets:
+                self._set_initial_masks(masks, known_zero_links(model), correlation)
         forget_zero_links(model)  # training changes them
         self.check_ranks()
         self._gradients.attach()
