@@ -135,6 +135,27 @@ def test_a_gradient_that_overflows_off_the_links_of_one_rank_is_skipped_by_all()
     assert total == pytest.approx(expected)
 
 
+def _closed(rank: int) -> torch.Tensor:
+    """A gradient of dense training that follows the sparse one."""
+    model = tiny_marian()
+    sparsifier = Sparsifier(model, None, CHTsConfig(sparsity=0.8), 200)
+    wrapped = DistributedDataParallel(model)
+    register_sparse_exchange(wrapped, sparsifier)
+    wrapped(**_batch(rank)).loss.backward()
+    sparsifier.close()
+    model.zero_grad()
+    wrapped(**_batch(rank)).loss.backward()
+    gradient = model.get_parameter(FC1).grad
+    assert (gradient[~sparsifier.masks[FC1]] != 0).any()
+    return gradient
+
+
+def test_without_its_sparsifier_all_gradients_are_exchanged():
+    """Off the links they are no longer 0, and would be those of each rank alone."""
+    first, second = run_ranks(_closed, 2, timeout=60)
+    assert torch.equal(first, second)
+
+
 def test_a_model_that_is_not_wrapped_is_refused():
     sparsifier = Sparsifier(model := tiny_marian(), None, CHTsConfig(sparsity=0.8), 200)
     with pytest.raises(TypeError, match="works on DistributedDataParallel, and this is a Marian"):
