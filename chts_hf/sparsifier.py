@@ -243,9 +243,9 @@ class Sparsifier:
         The number of processes may be another one. Under FSDP2 each is given the whole state.
 
         Raises:
-            ValueError: the state is of other layers, shapes or weights.
+            ValueError: the state is of other layers, shapes or weights, or lacks the history.
         """
-        check_state(state, self._parameters, self._layout)
+        check_state(state, self._parameters, self._layout, self._history.keys())
         for key, mine in (("masks", self.masks), ("ever", self._ever), ("history", self._history)):
             for name, part in mine.items():
                 part.copy_(self._layout.part(name, state[key][name]))

@@ -340,3 +340,12 @@ def test_targets_and_sparsity_may_not(finished, tmp_path, changes, message):
         trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     state = json.loads((folder / "checkpoint-16" / "trainer_state.json").read_text())
     assert state["global_step"] == 16
+
+
+def test_a_state_without_the_values_of_past_links():
+    """In a loop of one's own, where nobody compares the configurations."""
+    first = Sparsifier(model := tiny_marian(), None, CHTsConfig(regrow_init="zero"), 1000)
+    state = first.state_dict()
+    first.close()
+    with pytest.raises(ValueError, match=r"no values of past links of model\.dec.* regrow_init"):
+        Sparsifier(model, None, CHTsConfig(regrow_init="history"), 1000, state=state)
