@@ -136,7 +136,7 @@ class Sparsifier:
             if state is not None:
                 self.load_state_dict(state)
             elif self.targets:
-                self._set_initial_masks(masks, known_zero_links(model), correlation)
+                self._set_initial_masks(masks, model, correlation)
         forget_zero_links(model)  # training changes them
         self.check_ranks()
         self._gradients.attach()
@@ -265,7 +265,7 @@ class Sparsifier:
     def _set_initial_masks(
         self,
         given: Mapping[str, Tensor] | None,
-        zero_links: Mapping[str, Tensor],
+        model: nn.Module,
         correlation: Tensor | None,
     ) -> None:
         fingerprints = {}
@@ -277,7 +277,7 @@ class Sparsifier:
                 mask = initialise.given_mask(target, given[name])
             else:
                 mask = initialise.initial_mask(
-                    target, config, *ends, correlation, zero_links.get(name)
+                    target, config, *ends, correlation, known_zero_links(model, name)
                 )
             if given is not None or config.init == "from_weights":
                 ends = initialise.sparsities_from_weights(mask, config, ends[1])
