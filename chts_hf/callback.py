@@ -28,6 +28,7 @@ from chts_hf.checkpoint.mask_file import (
 )
 from chts_hf.checkpoint.publish import calling_trainer, publish_sparse
 from chts_hf.config import CHTsConfig
+from chts_hf.distributed import ranks
 from chts_hf.distributed.layout import is_sharded
 from chts_hf.optimizers import DEEPSPEED
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
@@ -107,11 +108,13 @@ class CHTsCallback(TrainerCallback):
         )
         _warn_of_scaled_loss(args, model)
         _refuse_second_callback(model, state)
-        if state.global_step > 0 and not self.config.is_dense:
-            folder = self._checkpoint_folder(args, state)
-            masks, saved = load_masks(folder)
+        saved: tuple[Path, dict[str, Any]] | None = None
+        with ranks.failing_together(task="read the masks to go on from"):
+            if state.global_step > 0 and not self.config.is_dense:
+                saved = self._saved_masks(args, state)
+        if saved is not None:
+            folder, masks = saved
             with _named_mask_file(folder):
-                _refuse_other_config(saved, self.config)
                 self.sparsifier = Sparsifier(
                     model, optimizer, self.config, state.max_steps, state=masks
                 )
@@ -180,25 +183,21 @@ class CHTsCallback(TrainerCallback):
             return
         # This also waits until every rank has written its part of the checkpoint.
         self.sparsifier.check_ranks()
-        if not args.should_save:
-            return
-        save_masks(_saved_folder(args, state), self.sparsifier.state_dict(), self.config)
+        with ranks.failing_together(task="write the masks of a checkpoint"):
+            if args.should_save:
+                folder = _saved_folder(args, state)
+                save_masks(folder, self.sparsifier.state_dict(), self.config)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self.sparsifier is None:
             return
-        if args.load_best_model_at_end and state.best_model_checkpoint and not self.config.is_dense:
-            # The Trainer has just put the best checkpoint's weights back; its masks belong to them.
-            folder = Path(state.best_model_checkpoint)
-            self.sparsifier.check_ranks()  # the first rank comes here when it has written them
-            masks, _ = load_masks(folder)
-            with _named_mask_file(folder):
-                # Weights and masks of that checkpoint, but the whole run's counts.
-                spent = self.sparsifier.topology_runtime, self.sparsifier.updates
-                self.sparsifier.load_state_dict(masks)
-                self.sparsifier.topology_runtime, self.sparsifier.updates = spent
+        if args.load_best_model_at_end and not self.config.is_dense:
+            with ranks.failing_together(task="go back to the masks of the best checkpoint"):
+                # Not on a machine that does not see the folder, and keeps its last weights.
+                if state.best_model_checkpoint:
+                    self._take_best_masks(Path(state.best_model_checkpoint), self.sparsifier)
         self.sparsifier.close()
 
     # -- inside ------------------------------------------------------------------------------
@@ -211,16 +210,36 @@ class CHTsCallback(TrainerCallback):
         Where the Trainer deletes older ones before it calls ``on_save``, the masks are put down
         before that, so that at no moment there is no checkpoint to go on from.
         """
-        if not control.should_save or not args.should_save or state.is_hyper_param_search:
+        if not control.should_save or self.sparsifier is None or self.config.is_dense:
             return
-        if self.sparsifier is None or self.config.is_dense:
-            return
-        folder = _run_folder(args) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        for stale in (MASK_FILE, "trainer_state.json"):  # of a run that was killed here
-            (folder / stale).unlink(missing_ok=True)
-        if args.save_total_limit:
-            folder.mkdir(parents=True, exist_ok=True)
-            stage_masks(folder, self.sparsifier.state_dict(), self.config)
+        with ranks.failing_together(task="prepare a checkpoint"):
+            if not args.should_save or state.is_hyper_param_search:
+                return
+            folder = _run_folder(args) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            for stale in (MASK_FILE, "trainer_state.json"):  # of a run that was killed here
+                (folder / stale).unlink(missing_ok=True)
+            if args.save_total_limit:
+                folder.mkdir(parents=True, exist_ok=True)
+                stage_masks(folder, self.sparsifier.state_dict(), self.config)
+
+    def _take_best_masks(self, folder: Path, sparsifier: Sparsifier) -> None:
+        """The Trainer has just put the best checkpoint's weights back; its masks belong to them."""
+        masks, _ = load_masks(folder)
+        with _named_mask_file(folder):
+            # Weights and masks of that checkpoint, but the whole run's counts.
+            spent = sparsifier.topology_runtime, sparsifier.updates
+            sparsifier.load_state_dict(masks)
+            sparsifier.topology_runtime, sparsifier.updates = spent
+
+    def _saved_masks(
+        self, args: TrainingArguments, state: TrainerState
+    ) -> tuple[Path, dict[str, Any]]:
+        """The folder that is resumed from, and the masks in it."""
+        folder = self._checkpoint_folder(args, state)
+        masks, saved = load_masks(folder)
+        with _named_mask_file(folder):
+            _refuse_other_config(saved, self.config)
+        return folder, masks
 
     def _checkpoint_folder(self, args: TrainingArguments, state: TrainerState) -> Path:
         """The folder that the Trainer has just resumed from; it does not say so itself."""

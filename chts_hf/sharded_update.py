@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from chts_hf.distributed import ranks, sharing
 from chts_hf.distributed.layout import Sharded, Whole, local
-from chts_hf.shared_update import Block, block_cost, make, update_blocks
+from chts_hf.shared_update import Block, block_cost, make, needing_memory, update_blocks
 from chts_hf.targets import Target
 from chts_hf.topology.selection import count
 from chts_hf.update import LayerInput, LayerOutput, check_finite
@@ -166,12 +166,20 @@ def _make_turn(
     layout: Sharded,
 ) -> dict[int, Tensor]:
     """Gather the blocks of a turn; this rank's own, if it has one in it, and its packed result."""
+    device = blocks[0].layers[0].mask.device
+    room: dict[tuple[str, str], Tensor] = {}
+    with ranks.failing_together(device):  # before anyone sends what another one has no room for
+        for i in turn:
+            if owners[i] == ranks.rank():
+                with needing_memory(blocks[i]):
+                    room = {key: layout.room(key[1], x) for key, x in _parts(blocks[i]).items()}
     mine: tuple[int, Block] | None = None
     for i in turn:
-        gathered = _gather(blocks[i], owners[i], layout)
+        gathered = _gather(blocks[i], owners[i], layout, room)
         if gathered is not None:
             mine = i, gathered
-    with ranks.failing_together(blocks[0].layers[0].mask.device):
+    room.clear()
+    with ranks.failing_together(device):
         if mine is not None:
             i, block = mine
             check_finite(block.layers)
@@ -189,15 +197,31 @@ def _turns(costs: Sequence[float], owners: Sequence[int]) -> Iterator[list[int]]
         yield [queue[turn] for queue in queues.values() if turn < len(queue)]
 
 
-def _gather(block: Block, owner: int, layout: Sharded) -> Block | None:
-    """The block with whole matrices, on its owner; None elsewhere. Every rank must call it."""
-    found: dict[tuple[str, str], Tensor | None] = {}
-    for layer in block.layers:
-        name = layer.target.parameter_name
-        for what in ("mask", "weight", "gradient"):
-            part = getattr(layer, what)
-            if part is not None and (what, name) not in found:
-                found[what, name] = layout.at(name, part, owner)
+def _parts(block: Block) -> dict[tuple[str, str], Tensor]:
+    """(what, parameter) → this rank's part of it, of all that a block's owner needs whole."""
+    return {
+        (what, layer.target.parameter_name): part
+        for layer in block.layers
+        for what in ("mask", "weight", "gradient")
+        if (part := getattr(layer, what)) is not None
+    }
+
+
+def _gather(
+    block: Block, owner: int, layout: Sharded, room: Mapping[tuple[str, str], Tensor]
+) -> Block | None:
+    """The block with whole matrices, on its owner; None elsewhere. Every rank must call it.
+
+    Args:
+        block: with what this rank holds.
+        owner: whose it is.
+        layout: where the rest is.
+        room: on the owner, memory for each of the block's parts.
+    """
+    found = {
+        (what, name): layout.at(name, part, owner, room.get((what, name)))
+        for (what, name), part in _parts(block).items()
+    }
     if ranks.rank() != owner:
         return None
     layers = []

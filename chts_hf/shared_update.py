@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -86,25 +87,31 @@ def _device(block: Block) -> torch.device:
 def make(block: Block, seed: int, update: int) -> list[LayerOutput]:
     """One block's results; where the GPU's memory does not suffice, by way of the host."""
     device = _device(block)
-    names = ", ".join(layer.target.name for layer in block.layers)
     try:
         return update_block(block.layers, block.pairs, seed, update)
     except (MemoryError, RuntimeError) as error:
         if not _is_of_memory(error):
             raise
         if device.type == "cpu":
-            raise RuntimeError(_no_memory(names)) from error
+            raise RuntimeError(_no_memory(block)) from error
     # Outside the handler, which would keep the tensors of the failed attempt alive.
-    logger.warning("no memory on %s to update %s; made on the host instead", device, names)
+    logger.warning("no memory on %s to update %s; made on the host instead", device, _names(block))
     torch.cuda.empty_cache()
-    try:
+    with needing_memory(block):
         results = update_block([_on_host(x) for x in block.layers], block.pairs, seed, update)
+    home = block.layers[0].mask.device
+    return [LayerOutput(kept=r.kept.to(home), mask=r.mask.to(home)) for r in results]
+
+
+@contextmanager
+def needing_memory(block: Block) -> Iterator[None]:
+    """Have an error of memory say which layers were to be updated, and what to do."""
+    try:
+        yield
     except (MemoryError, RuntimeError) as error:
         if not _is_of_memory(error):
             raise
-        raise RuntimeError(_no_memory(names)) from error
-    home = block.layers[0].mask.device
-    return [LayerOutput(kept=r.kept.to(home), mask=r.mask.to(home)) for r in results]
+        raise RuntimeError(_no_memory(block)) from error
 
 
 def _is_of_memory(error: BaseException) -> bool:
@@ -118,9 +125,13 @@ def _on_host(layer: LayerInput) -> LayerInput:
     return replace(layer, mask=layer.mask.cpu(), weight=layer.weight.cpu(), gradient=gradient)
 
 
-def _no_memory(names: str) -> str:
+def _names(block: Block) -> str:
+    return ", ".join(layer.target.name for layer in block.layers)
+
+
+def _no_memory(block: Block) -> str:
     return (
-        f"memory does not suffice to update {names}. Each layer still has the links of before or "
-        "of after this update, and the last checkpoint is intact: resume from it with more memory "
-        "or a smaller batch"
+        f"memory does not suffice to update {_names(block)}. Each layer still has the links of "
+        "before or of after this update, and the last checkpoint is intact: resume from it with "
+        "more memory or a smaller batch"
     )

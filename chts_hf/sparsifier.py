@@ -104,8 +104,7 @@ class Sparsifier:
             )
         self.config = config
         self.plan = Plan(config, total_steps)
-        self.step_count = 0
-        self.updates = 0
+        self.step_count = self.updates = 0
         self.topology_runtime = 0.0
         self.targets: list[Target] = [] if config.is_dense else find_targets(model, config)
         self.masks: dict[str, Tensor] = {}
@@ -133,10 +132,11 @@ class Sparsifier:
             self._ever[name] = torch.zeros_like(local(weight), dtype=torch.bool)
             if config.regrow_init == "history" and config.regrowth != "none":
                 self._history[name] = torch.zeros_like(local(weight), requires_grad=False)
-        if state is not None:
-            self.load_state_dict(state)
-        elif self.targets:
-            self._set_initial_masks(masks, known_zero_links(model), correlation)
+        with self._layout.beginning(state is not None, masks is not None):
+            if state is not None:
+                self.load_state_dict(state)
+            elif self.targets:
+                self._set_initial_masks(masks, model, correlation)
         forget_zero_links(model)  # training changes them
         self.check_ranks()
         self._gradients.attach()
@@ -243,9 +243,9 @@ class Sparsifier:
         The number of processes may be another one. Under FSDP2 each is given the whole state.
 
         Raises:
-            ValueError: the state is of other layers, shapes or weights.
+            ValueError: the state is of other layers, shapes or weights, or lacks the history.
         """
-        check_state(state, self._parameters, self._layout)
+        check_state(state, self._parameters, self._layout, self._history.keys())
         for key, mine in (("masks", self.masks), ("ever", self._ever), ("history", self._history)):
             for name, part in mine.items():
                 part.copy_(self._layout.part(name, state[key][name]))
@@ -265,7 +265,7 @@ class Sparsifier:
     def _set_initial_masks(
         self,
         given: Mapping[str, Tensor] | None,
-        zero_links: Mapping[str, Tensor],
+        model: nn.Module,
         correlation: Tensor | None,
     ) -> None:
         fingerprints = {}
@@ -277,7 +277,7 @@ class Sparsifier:
                 mask = initialise.given_mask(target, given[name])
             else:
                 mask = initialise.initial_mask(
-                    target, config, *ends, correlation, zero_links.get(name)
+                    target, config, *ends, correlation, known_zero_links(model, name)
                 )
             if given is not None or config.init == "from_weights":
                 ends = initialise.sparsities_from_weights(mask, config, ends[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import torch
@@ -46,18 +46,32 @@ def _fingerprints(
 
 
 def check_state(
-    state: Mapping[str, Any], parameters: Mapping[str, nn.Parameter], layout: Whole
+    state: Mapping[str, Any],
+    parameters: Mapping[str, nn.Parameter],
+    layout: Whole,
+    history: Set[str],
 ) -> None:
     """Compare a sparsifier's state, whole on every rank, with the weights of a model.
 
+    Args:
+        state: what is to be taken up.
+        parameters: name → parameter, of the sparsified weights.
+        layout: of the parameters.
+        history: those of which values of past links are wanted.
+
     Raises:
-        ValueError: it is of other layers, other shapes or other weights.
+        ValueError: it is of other layers, other shapes or other weights, or lacks these values.
     """
     mine = _fingerprints(layout, parameters)
 
     def check() -> None:
         _check_masks(state, parameters, layout)
         _check_weights(state, mine)
+        if missing := sorted(history - state["history"].keys()):
+            raise ValueError(
+                f"the state has no values of past links of {missing[0]}, which "
+                'regrow_init="history" needs; go on with the regrow_init that it was made with'
+            )
 
     layout.together(check)
 

@@ -27,18 +27,19 @@ def remember_zero_links(model: nn.Module, name: str, indices: Tensor) -> None:
         _KNOWN.setdefault(model, {})[name] = indices
 
 
-def known_zero_links(model: nn.Module) -> dict[str, Tensor]:
-    """What is known of a model.
+def known_zero_links(model: nn.Module, name: str) -> Tensor | None:
+    """What is known of one weight: its mask is whole, also where the weights are sharded.
+
+    Args:
+        model: the model.
+        name: the parameter's name.
 
     Returns:
-        Parameter name → bool tensor of its shape and on its device, True at links of weight 0.
+        Bool tensor of the parameter's shape and on its device, True at links of weight 0; None if
+        nothing is known.
     """
-    parameters = dict(model.named_parameters())
-    return {
-        name: _mask(parameters[name], indices)
-        for name, indices in _KNOWN.get(model, {}).items()
-        if name in parameters
-    }
+    indices = _KNOWN.get(model, {}).get(name)
+    return None if indices is None else _mask(model.get_parameter(name), indices)
 
 
 def forget_zero_links(model: nn.Module) -> None:

@@ -248,6 +248,29 @@ def test_masks_that_had_not_got_their_name_are_found(finished, tmp_path):
     assert (last / MASK_FILE).exists()
 
 
+def test_another_rank_may_give_the_masks_their_name_at_any_moment(finished, tmp_path, monkeypatch):
+    """Ranks that took different checkpoints would not train the same model."""
+    exists = Path.exists
+    for looks in range(1, 4):
+        folder = tmp_path / f"run-{looks}"
+        shutil.copytree(finished, folder)
+        last = folder / "checkpoint-16"
+        (last / MASK_FILE).rename(last / PART_FILE)
+        seen = []
+
+        def look(path, *, last=last, seen=seen, looks=looks):
+            found = exists(path)
+            if path.parent == last and path.name in (MASK_FILE, PART_FILE):
+                seen.append(path.name)
+                if len(seen) == looks and exists(last / PART_FILE):
+                    (last / PART_FILE).rename(last / MASK_FILE)
+            return found
+
+        monkeypatch.setattr(Path, "exists", look)
+        assert last_complete_checkpoint(folder) == str(last), looks
+        assert len(seen) >= looks
+
+
 def test_a_dense_run_has_no_masks(finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
@@ -317,3 +340,12 @@ def test_targets_and_sparsity_may_not(finished, tmp_path, changes, message):
         trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     state = json.loads((folder / "checkpoint-16" / "trainer_state.json").read_text())
     assert state["global_step"] == 16
+
+
+def test_a_state_without_the_values_of_past_links():
+    """In a loop of one's own, where nobody compares the configurations."""
+    first = Sparsifier(model := tiny_marian(), None, CHTsConfig(regrow_init="zero"), 1000)
+    state = first.state_dict()
+    first.close()
+    with pytest.raises(ValueError, match=r"no values of past links of model\.dec.* regrow_init"):
+        Sparsifier(model, None, CHTsConfig(regrow_init="history"), 1000, state=state)

@@ -59,6 +59,7 @@ def save_masks(folder: str | Path, state: dict[str, Any], config: CHTsConfig) ->
 
     Raises:
         OSError: it could not be written; a full disk, for example.
+        ValueError: the state has no masks, as on all processes but the first under FSDP2.
     """
     path = Path(folder) / MASK_FILE
     os.replace(stage_masks(folder, state, config), path)
@@ -67,6 +68,11 @@ def save_masks(folder: str | Path, state: dict[str, Any], config: CHTsConfig) ->
 
 def stage_masks(folder: str | Path, state: dict[str, Any], config: CHTsConfig) -> Path:
     """Write the file under its name for files that are not complete; see :func:`save_masks`."""
+    if not state["masks"] and not config.is_dense:
+        raise ValueError(
+            "the state has no masks; where weights are sharded, the first process alone has them, "
+            "and it alone saves: if torch.distributed.get_rank() == 0: save_masks(...)"
+        )
     tensors: dict[str, Tensor] = {}
     for name, mask in state["masks"].items():
         tensors[f"mask/{name}"] = pack_bits(mask)

@@ -7,15 +7,14 @@ would have made, up to the order of additions.
 
 # No postponed annotations here: DDP compares those of a hook with the types themselves.
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-if TYPE_CHECKING:
-    from chts_hf.sparsifier import Sparsifier
+from chts_hf.sparsifier import Sparsifier, attached_sparsifier
 
 Hook = Callable[[Any, dist.GradBucket], torch.futures.Future[torch.Tensor]]
 
@@ -29,6 +28,7 @@ class SparseExchange:
         parameters: name → parameter, of the sparsified weights.
         masks: name → mask. Gradients must be 0 off the links already; the sparsifier's hooks
             see to that before DDP looks at them.
+        masked: whether they still do. When they do not, all gradients are sent.
 
     Attributes:
         sent_bytes: bytes handed to the all-reduce so far, per rank, for sparsified weights.
@@ -36,16 +36,21 @@ class SparseExchange:
         other_bytes: bytes of the parameters that are dense anyway.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], masks: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        masks: Mapping[str, Tensor],
+        masked: Callable[[], bool],
+    ) -> None:
         self.sent_bytes = self.dense_bytes = self.other_bytes = 0
         self._names = {id(parameter): name for name, parameter in parameters.items()}
-        self._masks = masks
+        self._masks, self._masked = masks, masked
         self._places: dict[str, tuple[int, Tensor]] = {}
 
     def places(self, parameter: Tensor) -> Tensor | None:
-        """The flat indices of a parameter's links; None if it is not sparsified."""
+        """The flat indices of a parameter's links; None if it is not sparsified, or no more."""
         name = self._names.get(id(parameter))
-        if name is None:
+        if name is None or not self._masked():
             return None
         mask = self._masks[name]
         known = self._places.get(name)
@@ -74,6 +79,10 @@ def sparse_exchange_hook(
             exchange.other_bytes += part.nbytes
         else:
             torch.index_select(gradient, 0, links, out=part)
+            # NaN times 0 is NaN: where a gradient is not finite off the links, all ranks must see
+            # it, or one of them leaves out a step that the others take.
+            wide = torch.promote_types(gradient.dtype, torch.float32)
+            part[:1].add_(gradient.sum(dtype=wide).mul_(0))
             exchange.sent_bytes += part.nbytes
             exchange.dense_bytes += gradient.nbytes
     packed.div_(dist.get_world_size())
@@ -85,7 +94,7 @@ def sparse_exchange_hook(
         for gradient, links, part in zip(gradients, places, parts, strict=True):
             if links is None:
                 gradient.copy_(part)
-            else:  # the other elements are 0 already
+            else:  # the other elements are 0 already, or spoilt as an element sent is
                 gradient.index_copy_(0, links, part)
         return buffer
 
@@ -94,11 +103,12 @@ def sparse_exchange_hook(
 
 
 def register_sparse_exchange(
-    model: nn.Module, sparsifier: "Sparsifier", wrap: Callable[[Hook], Hook] = lambda hook: hook
+    model: nn.Module, sparsifier: Sparsifier, wrap: Callable[[Hook], Hook] = lambda hook: hook
 ) -> SparseExchange:
     """Have DistributedDataParallel send the gradients of links, not those of all weights.
 
-    Same results up to the order of additions. Whether it is faster depends on the network; see
+    Same results up to the order of additions. When the sparsifier is closed, all gradients are sent
+    again. Whether it is faster depends on the network; see
     docs/scaling.md. Call it once, before the first step, on every rank.
 
     Args:
@@ -125,6 +135,9 @@ def register_sparse_exchange(
             f"{type(model).__name__}; with one process there is nothing to exchange"
         )
     parameters = {target.parameter_name: target.weight for target in sparsifier.targets}
-    exchange = SparseExchange(parameters, sparsifier.masks)
+    inside = model.module
+    exchange = SparseExchange(
+        parameters, sparsifier.masks, lambda: attached_sparsifier(inside) is sparsifier
+    )
     model.register_comm_hook(exchange, wrap(sparse_exchange_hook))
     return exchange

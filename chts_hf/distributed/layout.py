@@ -6,7 +6,9 @@ is here; for what needs a whole layer it asks its layout, which gathers it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -40,8 +42,15 @@ class Whole:
         """
         return part
 
-    def at(self, name: str, part: Tensor, owner: int) -> Tensor | None:
-        """As :meth:`everywhere`, on one rank; None on the others."""
+    def at(self, name: str, part: Tensor, owner: int, room: Tensor | None = None) -> Tensor | None:
+        """As :meth:`everywhere`, on one rank; None on the others.
+
+        Args:
+            name: the parameter's.
+            part: what this rank holds of the tensor.
+            owner: the rank that is to have it whole.
+            room: on that rank, memory for it; see :meth:`Sharded.room`. None: it is made.
+        """
         return part
 
     def part(self, name: str, whole: Tensor) -> Tensor:
@@ -58,6 +67,16 @@ class Whole:
 
     def check_copies(self, fingerprints: Mapping[str, Tensor]) -> None:
         """Compare whole masks before each rank takes its part: where there are parts only."""
+
+    @contextmanager
+    def beginning(self, *given: bool) -> Iterator[None]:
+        """Make or take up the first masks within this; all ranks stop if one of them can not.
+
+        Args:
+            given: which of the things that a run may begin with this rank was given.
+        """
+        with ranks.failing_together(task="begin with the weights and the state it was given"):
+            yield
 
     def together(self, check: Callable[[], None]) -> None:
         """Call a check; where ranks hold parts, all of them stop if one is not content."""
@@ -97,17 +116,22 @@ class Sharded(Whole):
     def everywhere(self, name: str, part: Tensor) -> Tensor:
         """See :meth:`Whole.everywhere`."""
         sent = self._to_send(name, part)
-        received = torch.empty(self._world * sent.numel(), dtype=sent.dtype, device=sent.device)
+        received = self.room(name, part)
         dist.all_gather(list(received.split(sent.numel())), sent)
         return self._whole(name, received, part.dtype)
 
-    def at(self, name: str, part: Tensor, owner: int) -> Tensor | None:
+    def room(self, name: str, part: Tensor) -> Tensor:
+        """Memory for the whole of a tensor as it arrives, to be had before anything is sent."""
+        size = self._world * self._bytes(name, part)
+        return torch.empty(size, dtype=torch.uint8, device=part.device)
+
+    def at(self, name: str, part: Tensor, owner: int, room: Tensor | None = None) -> Tensor | None:
         """See :meth:`Whole.at`."""
         sent = self._to_send(name, part)
         if self._rank != owner:
             dist.gather(sent, dst=owner)
             return None
-        received = torch.empty(self._world * sent.numel(), dtype=sent.dtype, device=sent.device)
+        received = self.room(name, part) if room is None else room
         dist.gather(sent, list(received.split(sent.numel())), dst=owner)
         return self._whole(name, received, part.dtype)
 
@@ -131,19 +155,31 @@ class Sharded(Whole):
         """See :meth:`Whole.check_copies`."""
         ranks.check_fingerprints(fingerprints, self._device)
 
+    @contextmanager
+    def beginning(self, *given: bool) -> Iterator[None]:
+        """See :meth:`Whole.beginning`."""
+        # What is gathered depends on it; ranks that gather different things would wait forever.
+        number = sum(2**i for i, this in enumerate(given) if this)
+        if not ranks.same_everywhere(number, self._device):
+            raise RuntimeError(
+                "some ranks were given a state or masks to begin with, and others were not; where "
+                "weights are sharded, every rank is given the same, whole"
+            )
+        yield
+
     def together(self, check: Callable[[], None]) -> None:
         """See :meth:`Whole.together`."""
         with ranks.failing_together(self._device, "go on with the state it was given"):
             check()
 
+    def _bytes(self, name: str, part: Tensor) -> int:
+        rows, *rest = self._shapes[name]
+        return -(-rows // self._world) * math.prod(rest) * part.element_size()
+
     def _to_send(self, name: str, part: Tensor) -> Tensor:
         """A part's bytes, as many on each rank; exact in any dtype."""
-        rows, *rest = self._shapes[name]
-        size = -(-rows // self._world) * part.element_size()
-        for length in rest:
-            size *= length
         flat = part.contiguous().view(-1).view(torch.uint8)
-        return torch.nn.functional.pad(flat, (0, size - flat.numel()))
+        return torch.nn.functional.pad(flat, (0, self._bytes(name, part) - flat.numel()))
 
     def _whole(self, name: str, received: Tensor, dtype: torch.dtype) -> Tensor:
         # Only the last parts are padded, so all rows lie one behind the other.

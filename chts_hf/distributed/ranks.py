@@ -40,14 +40,14 @@ def mean_at(tensor: Tensor, owner: int) -> None:
 
 @contextmanager
 def failing_together(
-    device: torch.device, task: str = "make its part of the topology update"
+    device: torch.device | None = None, task: str = "make its part of the topology update"
 ) -> Iterator[None]:
     """Have an error of one rank raised on every rank, so that none waits for it forever.
 
     All ranks must enter and leave the block; no rank may communicate within it.
 
     Args:
-        device: where tensors to be sent must be.
+        device: where tensors to be sent must be; None: it is found.
         task: what a rank with an error could not do, for the message of the others.
 
     Raises:
@@ -59,7 +59,7 @@ def failing_together(
     except Exception as error:
         failure = error
     if is_distributed():
-        failed = torch.tensor([-1 if failure is None else rank()], device=device)
+        failed = torch.tensor([-1 if failure is None else rank()], device=device or _home())
         dist.all_reduce(failed, op=dist.ReduceOp.MAX)
         if failure is None and int(failed) >= 0:
             raise RuntimeError(f"rank {int(failed)} could not {task}; see its error")
@@ -118,6 +118,18 @@ def check_same_layers(names: Sequence[str], device: torch.device) -> None:
             f"the ranks have not the same layers to sparsify; rank {rank()} has {len(names)}. "
             "Every rank must have the same model and configuration"
         )
+
+
+def same_everywhere(number: int, device: torch.device | None = None) -> bool:
+    """Whether all ranks call with the same number; the same answer on every rank.
+
+    Args:
+        number: what is compared.
+        device: where tensors to be sent must be; None: it is found.
+    """
+    if not is_distributed():
+        return True
+    return not bool(_differing(torch.tensor([number], device=device or _home())).any())
 
 
 def _home() -> torch.device:

@@ -26,6 +26,11 @@ def refuse_wrapped(model: nn.Module) -> None:
     kind = type(model).__name__
     if kind in _WRAPPERS:
         raise ValueError(f"the model is wrapped in {kind}: {_WRAPPERS[kind]}")
+    for module in model.modules():  # FSDP1 marks them, and is still there when unwrapped
+        flat = getattr(module, "_fsdp_use_orig_params", True) is False
+        if flat or any(hasattr(p, "_fsdp_flattened") for p in module.parameters(recurse=False)):
+            kind = "FullyShardedDataParallel"
+            raise ValueError(f"the model is wrapped in {kind}: {_WRAPPERS[kind]}")
     for name, parameter in model.named_parameters():
         if hasattr(parameter, "ds_id"):
             raise ValueError(f"{name} is a parameter of ZeRO-3, which is not supported. {WORKS}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -92,6 +93,67 @@ def test_it_composes_with_bf16_compression():
     torch.testing.assert_close(sparse["norms"], dense["norms"], rtol=2e-2, atol=1e-3)
     sent, _, _ = sparse["bytes"]
     assert sent == 6 * 2 * sparse["links"]
+
+
+FC1 = "model.decoder.layers.0.fc1.weight"
+
+
+def _overflow(rank: int) -> list[tuple[int, float]]:
+    """Steps counted, and a sum of the weights, after rank 1 alone had infinity off the links."""
+    found = []
+    for exchange in (False, True):
+        model = tiny_marian()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+        config = CHTsConfig(method="set", sparsity=0.8, update_interval=2)
+        sparsifier = Sparsifier(model, optimizer, config, 20, scaler=scaler)
+        wrapped = DistributedDataParallel(model)
+        if exchange:
+            register_sparse_exchange(wrapped, sparsifier)
+        spoil = torch.zeros(32, 16)
+        if rank == 1:
+            spoil.masked_fill_(~sparsifier.masks[FC1], math.inf)
+        model.get_parameter(FC1).register_hook(lambda gradient, spoil=spoil: gradient + spoil)
+        for _ in range(2):
+            scaler.scale(wrapped(**_batch(rank)).loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            sparsifier.step()
+            optimizer.zero_grad()
+            spoil.zero_()
+        total = sum(float(p.detach().double().sum()) for p in model.parameters())
+        found.append((sparsifier.step_count, total))
+    return found
+
+
+def test_a_gradient_that_overflows_off_the_links_of_one_rank_is_skipped_by_all():
+    """As without the exchange; a rank that stepped alone would have other weights for good."""
+    first, second = run_ranks(_overflow, 2, timeout=60)
+    assert first == second
+    (dense, expected), (sparse, total) = first
+    assert dense == sparse == 1
+    assert total == pytest.approx(expected)
+
+
+def _closed(rank: int) -> torch.Tensor:
+    """A gradient of dense training that follows the sparse one."""
+    model = tiny_marian()
+    sparsifier = Sparsifier(model, None, CHTsConfig(sparsity=0.8), 200)
+    wrapped = DistributedDataParallel(model)
+    register_sparse_exchange(wrapped, sparsifier)
+    wrapped(**_batch(rank)).loss.backward()
+    sparsifier.close()
+    model.zero_grad()
+    wrapped(**_batch(rank)).loss.backward()
+    gradient = model.get_parameter(FC1).grad
+    assert (gradient[~sparsifier.masks[FC1]] != 0).any()
+    return gradient
+
+
+def test_without_its_sparsifier_all_gradients_are_exchanged():
+    """Off the links they are no longer 0, and would be those of each rank alone."""
+    first, second = run_ranks(_closed, 2, timeout=60)
+    assert torch.equal(first, second)
 
 
 def test_a_model_that_is_not_wrapped_is_refused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -123,7 +124,12 @@ def test_the_examples_of_the_page_run_as_they_are_printed(tmp_path):
 
 def _errors(rank: int) -> dict[str, tuple[str, bool]]:
     """Case → the error of a step gone wrong on the last rank, and whether masks are as before."""
-    return {what: _error(what, rank == 1) for what in ("state", "nan", "lost", "save", "seed")}
+    cases = ("state", "one state", "nan", "memory", "lost", "save", "seed")
+    return {what: _error(what, rank == 1) for what in cases}
+
+
+def _full(*_: Any) -> torch.Tensor:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
 
 def _error(what: str, last: bool) -> tuple[str, bool]:
@@ -133,7 +139,7 @@ def _error(what: str, last: bool) -> tuple[str, bool]:
     config = CHTsConfig(method="set", sparsity=0.8, update_interval=1, seed=seed)
     masks: dict[str, torch.Tensor] = {}
     before: dict[str, torch.Tensor] = {}
-    write_links = sparsifier_module.write_links
+    write_links, room = sparsifier_module.write_links, Sharded.room
     try:
         sparsifier = Sparsifier(model, optimizer, config, total_steps=20)
         masks = sparsifier.masks
@@ -144,6 +150,11 @@ def _error(what: str, last: bool) -> tuple[str, bool]:
         optimizer.step()
         if what == "state":
             sparsifier.load_state_dict(state[0])
+        if what == "one state":
+            sparsifier.close()
+            Sparsifier(model, optimizer, config, 20, state=None if last else state[0])
+        if what == "memory" and last:
+            Sharded.room = _full  # before anything is gathered
         if what == "nan" and last:
             local(model.get_parameter(FC1)).data[masks[FC1]] = math.nan
         if what == "lost" and last:
@@ -155,17 +166,20 @@ def _error(what: str, last: bool) -> tuple[str, bool]:
         return str(error), all(torch.equal(before[name], mask) for name, mask in masks.items())
     finally:
         sparsifier_module.write_links = write_links
+        Sharded.room = room
     return "no error", False
 
 
 @pytest.mark.distributed
 def test_what_is_wrong_on_one_rank_stops_all():
-    both = run_ranks(_errors, 2)
+    both = run_ranks(_errors, 2, timeout=60)
     for found in both:
         assert isinstance(found, dict), found
     patterns = {
         "state": ("the masks were saved with other weights of ", "rank 0 could not go on with"),
         "nan": (rf"{FC1}: its weights hold NaN|rank \d could not make its part",) * 2,
+        "one state": ("some ranks were given a state or masks to begin with, and others",) * 2,
+        "memory": ("rank 1 could not make its part", "memory does not suffice to update model"),
         "lost": ("the shards of .* have .* links together, not ",) * 2,
         "save": ("model.shared.weight is sharded over processes; load ",) * 2,
         "seed": ("the masks of model.encoder.* differ between ranks",) * 2,
@@ -179,6 +193,15 @@ def test_what_is_wrong_on_one_rank_stops_all():
         else:
             assert all(found[what][1] for found in both), what
     assert any("NaN" in found["nan"][0] for found in both)
+
+
+def test_a_process_without_the_masks_does_not_overwrite_those_of_the_first(tmp_path):
+    sparsifier = Sparsifier(tiny_marian(), None, config := CHTsConfig(sparsity=0.8), 200)
+    file = mask_file.save_masks(tmp_path, state := sparsifier.state_dict(), config)
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match=r"the first process alone has them.*get_rank\(\) == 0"):
+        mask_file.save_masks(tmp_path, state | {"masks": {}, "ever": {}, "history": {}}, config)
+    assert file.read_bytes() == before
 
 
 # -- what is refused ------------------------------------------------------------------------------

@@ -293,3 +293,27 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path, method, before
         found = _second_part(0, folder)
     assert found["stats"]["updates"] == 4
     _assert_same(found, expected)
+
+
+def _from_a_file(rank: int, folder: str) -> dict[str, Any]:
+    model = load_sparse(folder)
+    if dist.is_initialized():
+        shard(model)
+    config = CHTsConfig(method="static", init="from_weights")
+    sparsifier = Sparsifier(model, None, config, total_steps=100)
+    return {
+        "world": ranks.world_size(),
+        "sharded": sparsifier._layout.sharded,
+        "masks": sparsifier.state_dict()["masks"],
+    }
+
+
+def test_links_of_weight_zero_in_a_sparse_file_are_links_of_the_shards(tmp_path):
+    first = Sparsifier(model := tiny_marian(**UNEVEN), None, CHTsConfig(sparsity=0.8), 200)
+    for name, mask in first.masks.items():
+        model.get_parameter(name).data.view(-1)[mask.flatten().nonzero()[:3]] = 0
+    save_sparse(model, tmp_path)
+    found = _ranks(_from_a_file, 2, str(tmp_path))[0]
+    assert found["masks"].keys() == first.masks.keys()
+    for name, mask in first.masks.items():
+        assert torch.equal(found["masks"][name], mask), name

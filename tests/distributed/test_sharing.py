@@ -184,6 +184,29 @@ def test_what_fails_on_one_rank_stops_all_before_anything_changes():
     assert second[1].startswith("memory does not suffice to update model.")
 
 
+def _other_state(rank: int) -> str:
+    model = tiny_marian()
+    config = CHTsConfig(sparsity=0.8)
+    first = Sparsifier(model, None, config, 200)
+    state = first.state_dict()
+    first.close()
+    if rank == 1:
+        state["masks"].popitem()
+    try:
+        Sparsifier(model, None, config, 200, state=state)
+    except (RuntimeError, ValueError) as error:
+        dist.barrier()  # which the other one reaches too
+        return str(error)
+    return "no error"
+
+
+@distributed
+def test_a_state_that_one_rank_can_not_take_stops_all():
+    first, second = run_ranks(_other_state, 2, timeout=60)
+    assert first.startswith("rank 1 could not begin with the weights and the state it was given")
+    assert second.startswith("the masks are of another model or configuration: missing")
+
+
 def _other_masks(rank: int, method: str, when: str) -> str:
     model = tiny_marian()
     config = CHTsConfig(method=method, sparsity=0.8, update_interval=1, seed=rank * (when == "at"))

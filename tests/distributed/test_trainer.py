@@ -11,6 +11,8 @@ import torch
 from transformers import TrainerCallback
 
 from chts_hf import CHTsCallback, CHTsConfig
+from chts_hf import callback as events
+from chts_hf.checkpoint import mask_file
 from chts_hf.distributed.exchange import register_sparse_exchange
 from chts_hf.translation.loss import TokenLoss
 from tests.builders import tiny_trainer
@@ -99,3 +101,60 @@ def test_four_processes_are_one_with_four_times_the_batch(tmp_path):
 def test_masks_that_differ_stop_the_run(tmp_path):
     for error in run_ranks(_train, 2, str(tmp_path), "set", False, True):
         assert "the masks of model.decoder.layers.0.fc1.weight differ between ranks" in error
+
+
+# -- what goes wrong with the files of one rank stops all -----------------------------------------
+
+
+def _refuses(*_: Any, **__: Any) -> None:
+    raise OSError("No space left on device")
+
+
+def _file_errors(rank: int, folder: str) -> dict[str, str]:
+    """Case → how a run with checkpoints ended on this rank."""
+    found = {}
+    for case in ("full disk", "full disk before", "unseen best", "no masks"):
+        callback = CHTsCallback(CHTsConfig(method="set", sparsity=0.8, update_interval=2))
+
+        class Unseen(TrainerCallback):
+            def on_save(self, args, state, control, case=case, **kwargs):
+                if case == "unseen best" and args.process_index == 1:
+                    state.best_model_checkpoint = None  # as on a machine with its own disk
+
+        save_file, load_masks = mask_file.save_file, events.load_masks
+        if case.startswith("full disk") and rank == 0:
+            mask_file.save_file = _refuses
+        if case == "no masks" and rank == 1:
+            events.load_masks = _refuses
+        last = f"{folder}/unseen best/checkpoint-4" if case == "no masks" else None
+        try:
+            trainer = tiny_trainer(
+                Path(folder) / ("unseen best" if last else case),
+                [callback, Unseen()],
+                steps=6,
+                ddp_backend="gloo",
+                eval_strategy="steps",
+                eval_steps=2,
+                save_strategy="steps",
+                save_steps=2,
+                save_total_limit=None if case == "full disk" else 3,
+                load_best_model_at_end=case == "unseen best",
+            )
+            trainer.train(resume_from_checkpoint=last)
+            found[case] = "trained"
+        except (OSError, RuntimeError) as error:
+            found[case] = str(error)
+        finally:
+            mask_file.save_file, events.load_masks = save_file, load_masks
+        torch.distributed.barrier()
+    return found
+
+
+def test_files_that_one_rank_can_not_write_or_read_stop_all(tmp_path):
+    first, second = run_ranks(_file_errors, 2, str(tmp_path), timeout=120)
+    for case, task in (("full disk", "write the masks of"), ("full disk before", "prepare")):
+        assert "could not be written" in first[case]
+        assert second[case] == f"rank 0 could not {task} a checkpoint; see its error"
+    assert first["unseen best"] == second["unseen best"] == "trained"
+    assert first["no masks"] == "rank 1 could not read the masks to go on from; see its error"
+    assert second["no masks"] == "No space left on device"
