@@ -118,11 +118,12 @@ def by_setting(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
 
 
 def inference_table(path: Path) -> str:
-    """The table of ``benchmarks/inference.py``: what generation gained, beside goal and bound."""
+    """The table of ``benchmarks/inference.py``: what generation gained, beside goals and bounds."""
     models = json.loads(path.read_text(encoding="utf-8"))["models"]
     lines = [
-        "| width, FFN | sparsity | batch | dense / sparse | goal | bound | memory, of dense |",
-        f"|{' --- |' * 7}",
+        "| width, FFN | sparsity | batch | dense / sparse | goal | swapped / sparse | layers alone "
+        "| memory, of dense |",
+        f"|{' --- |' * 8}",
     ]
     for model in models:
         for run in model["generation"]:
@@ -131,6 +132,7 @@ def inference_table(path: Path) -> str:
             lines.append(
                 f"| {model['width']}, {model['feed_forward']} | {model['sparsity']:.0%} "
                 f"| {run['batch']} | {ratio['median']:.2f} {spread} | {model['goal']:g} "
+                f"| {run['speedup_over_swapped']['median']:.2f} "
                 f"| {run['speedup_if_layers_took_no_time']:.2f} "
                 f"| {model['memory']['sparse_over_dense']:.2f} |"
             )

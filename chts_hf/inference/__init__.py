@@ -7,6 +7,7 @@ from chts_hf.inference.hidden import HiddenLayer, hidden_layers
 from chts_hf.inference.linear import SparseLinear
 from chts_hf.inference.sizes import register_sizes, widths_by_field
 from chts_hf.inference.speed import GenerationSpeed, generation_speed
+from chts_hf.inference.swapped import SwappedLinear
 
 __all__ = [
     "Choice",
@@ -14,6 +15,7 @@ __all__ = [
     "GenerationSpeed",
     "HiddenLayer",
     "SparseLinear",
+    "SwappedLinear",
     "Width",
     "choose",
     "compact",

@@ -46,11 +46,16 @@ typedef float v4 __attribute__((vector_size(16), aligned(4)));
       for (int64_t r = 0; r < rows; r++) y[t * out + first + r] = tile[r][t];                      \
   }
 
-static void pack(const float *x, float *packed, int64_t in, int64_t tokens, int64_t width) {
-  for (int64_t i = 0; i < in; i++) {
-    for (int64_t t = 0; t < tokens; t++) packed[i * width + t] = x[t * in + i];
-    for (int64_t t = tokens; t < width; t++) packed[i * width + t] = 0.0f;
-  }
+/* Inputs are packed so many at a time: what is written then fits into a core's nearest cache. */
+#define PACK 64
+
+static void pack(const float *x, float *packed, int64_t first, int64_t in, int64_t tokens,
+                 int64_t width) {
+  const int64_t last = first + PACK < in ? first + PACK : in;
+  for (int64_t t = 0; t < tokens; t++)
+    for (int64_t i = first; i < last; i++) packed[i * width + t] = x[t * in + i];
+  for (int64_t t = tokens; t < width; t++)
+    for (int64_t i = first; i < last; i++) packed[i * width + t] = 0.0f;
 }
 
 /* `packed` is scratch of 32 * in floats. */
@@ -67,7 +72,8 @@ static void pack(const float *x, float *packed, int64_t in, int64_t tokens, int6
       const int64_t taken = left < width ? left : width;                                           \
       const int parallel = (start[out] / 4 + in) * width > PARALLEL_FROM;                          \
       (void)parallel;                                                                              \
-      pack(x + t * in, packed, in, taken, width);                                                  \
+      _Pragma("omp parallel for if (parallel)")                                                    \
+      for (int64_t i = 0; i < in; i += PACK) pack(x + t * in, packed, i, in, taken, width);        \
       _Pragma("omp parallel for schedule(guided) if (parallel)")                                   \
       for (int64_t r = 0; r < out; r += TILE) {                                                    \
         const int64_t rows = out - r < TILE ? out - r : TILE;                                      \

@@ -111,7 +111,7 @@ def test_a_converted_model_is_saved_as_the_dense_one_it_was(tmp_path):
     loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path).state_dict()
     assert loaded.keys() == dense.keys()
     assert all(torch.equal(loaded[name], dense[name]) for name in dense)
-    with pytest.raises(ValueError, match="MarianMTModel multiplies sparsely already"):
+    with pytest.raises(ValueError, match="MarianMTModel was converted already"):
         to_sparse_inference(model)
 
 
