@@ -32,6 +32,7 @@ from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
+from measuring import peak_memory
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers import MarianConfig, MarianMTModel
@@ -140,7 +141,6 @@ def measure(size: Size) -> dict[str, Any]:
             seconds = timed(partial(trainee.step, batch))
             if repeat >= WARM_UP:
                 times[name].append(seconds)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sparsifier = dense.sparsifier
     updates, own, making = [], [], []
     with timed_blocks() as blocks:
@@ -175,7 +175,9 @@ def measure(size: Size) -> dict[str, Any]:
             2 * -(-target.weight.numel() // 8) for target in sparsifier.targets
         ),
         "peak_rss_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-        "peak_rss_bytes_before_updates": 1024 * before,
+        # Above what is held between steps.
+        "update_peak_bytes": peak_memory(sparsifier._update),
+        "dense_step_peak_bytes": peak_memory(partial(dense.step, batch)),
         "largest_layer_bytes": max(4 * target.weight.numel() for target in sparsifier.targets),
         "sparsified_weights": sparsifier.stats()["weights"],
     }
@@ -222,6 +224,10 @@ def run(processes: int, size: Size) -> dict[str, Any]:
     return {name: max(one[name] for one in found) for name in found[0]}
 
 
+def _per_layer(result: dict[str, Any], what: str) -> float:
+    return float(result[f"{what}_peak_bytes"] / result["largest_layer_bytes"])
+
+
 def print_report(results: Sequence[dict[str, Any]]) -> None:
     for r in results:
         print(f"{r['processes']} processes")
@@ -232,8 +238,8 @@ def print_report(results: Sequence[dict[str, Any]]) -> None:
         print(f"  update, processor's, per rank {r['update_processor_seconds']:8.3f}")
         print(f"    of which its own blocks     {r['update_blocks_processor_seconds']:8.3f}")
         print(f"  update, busiest rank's share  {r['update_share_of_work']:8.3f}")
-        grown = r["peak_rss_bytes"] - r["peak_rss_bytes_before_updates"]
-        print(f"  memory of updates / layer     {grown / r['largest_layer_bytes']:8.2f}")
+        print(f"  memory, update / largest layer{_per_layer(r, 'update'):8.2f}")
+        print(f"  memory, step / largest layer  {_per_layer(r, 'dense_step'):8.2f}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

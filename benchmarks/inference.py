@@ -26,13 +26,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from measuring import seconds, summary
 from torch import Tensor
 from transformers import MarianConfig, MarianMTModel
 
@@ -107,17 +108,6 @@ def generate(model: Any, size: Size, batch: int) -> Tensor:
     )
     assert isinstance(tokens, Tensor)
     return tokens
-
-
-def seconds(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
-
-
-def summary(values: Sequence[float]) -> dict[str, float]:
-    low, median, high = statistics.quantiles(values, n=4)
-    return {"median": median, "quartile_low": low, "quartile_high": high, "count": len(values)}
 
 
 def measure_speed(

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import time
@@ -29,6 +28,7 @@ from typing import Any
 
 import torch
 import transformers
+from measuring import peak_memory, seconds, summary
 from torch import Tensor, nn
 from transformers import MarianConfig, MarianMTModel
 
@@ -64,17 +64,6 @@ FULL = Size(
 )
 SMALL = Size(64, 128, 1, 100, 4, 8, 12, 4, 5, ((64, 64), (128, 64), (64, 128)), (256, 64))
 WARM_UP = 3  # pairs that are run and not counted
-
-
-def seconds(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
-
-
-def summary(values: Sequence[float]) -> dict[str, float]:
-    low, median, high = statistics.quantiles(values, n=4)
-    return {"median": median, "quartile_low": low, "quartile_high": high, "count": len(values)}
 
 
 # -- questions 1 and 2: the training step and the updates ------------------------------------
@@ -178,22 +167,6 @@ def plain_formula(mask: Tensor) -> Tensor:
         similarity = torch.where(shared > 0, (1 + shared) / (1 + outside), 0)
         sides.append(similarity @ one)
     return (sides[0] + sides[1].T).masked_fill(mask, 0)
-
-
-def peak_memory(function: Callable[[], object]) -> int:
-    """The most bytes the CPU allocator held at once for `function`, its result included."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler announces every start
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
-        result = function()
-    del result
-    assert profiler.profiler is not None
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
 
 
 class OneLayer(nn.Module):

@@ -7,7 +7,7 @@ The folder holds `all_results.json` files of `recipes/translation.py` and
 `recipes/image_classification.py` under any names, and the records of `recipes/compare.py` in
 folders named after their settings. Runs of one setting are one table; runs that differ only in
 their seed are one row. A comparison has its tests, pictures and a list of missing runs too. Pages
-that have a mark for a table get it.
+that have a mark for a table get it, also for what a benchmark wrote.
 """
 
 from __future__ import annotations
@@ -22,14 +22,23 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmark_tables import TABLES, benchmark_table
+
 from chts_hf.compare.page import write_comparison
 from chts_hf.compare.spec import read_comparison
 from chts_hf.compare.tables import short_commit
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: Where there are marked tables.
-PAGES = ("README.md", "docs/images.md", "docs/inference.md", "docs/methods.md")
-INFERENCE = REPOSITORY / "docs" / "results" / "benchmark_inference.json"
+PAGES = (
+    "README.md",
+    "docs/analysis.md",
+    "docs/distributed.md",
+    "docs/images.md",
+    "docs/inference.md",
+    "docs/methods.md",
+    "docs/scaling.md",
+)
 NEEDED = ("setting", "dataset", "method", "target_sparsity", "seed", "steps", "commit", "machine")
 #: What a kind of run is known by → its columns with a mean over seeds: title, key, digits.
 SCORES = {
@@ -117,30 +126,8 @@ def by_setting(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
     return settings
 
 
-def inference_table(path: Path) -> str:
-    """The table of ``benchmarks/inference.py``: what generation gained, beside goals and bounds."""
-    models = json.loads(path.read_text(encoding="utf-8"))["models"]
-    lines = [
-        "| width, FFN | sparsity | batch | dense / sparse | goal | swapped / sparse | layers alone "
-        "| memory, of dense |",
-        f"|{' --- |' * 8}",
-    ]
-    for model in models:
-        for run in model["generation"]:
-            ratio = run["speedup"]
-            spread = f"({ratio['quartile_low']:.2f} to {ratio['quartile_high']:.2f})"
-            lines.append(
-                f"| {model['width']}, {model['feed_forward']} | {model['sparsity']:.0%} "
-                f"| {run['batch']} | {ratio['median']:.2f} {spread} | {model['goal']:g} "
-                f"| {run['speedup_over_swapped']['median']:.2f} "
-                f"| {run['speedup_if_layers_took_no_time']:.2f} "
-                f"| {model['memory']['sparse_over_dense']:.2f} |"
-            )
-    return "\n".join(lines)
-
-
 def fill_tables(text: str, runs: Sequence[dict[str, Any]]) -> str:
-    """Put each setting's table between the marks that a page has for it.
+    """Put each setting's or benchmark's table between the marks that a page has for it.
 
     Raises:
         ValueError: a page has a mark for a setting that was never run.
@@ -148,8 +135,8 @@ def fill_tables(text: str, runs: Sequence[dict[str, Any]]) -> str:
     settings = by_setting(runs)
 
     def fill(mark: re.Match[str]) -> str:
-        if mark[2] == INFERENCE.stem:
-            return f"{mark[1]}\n{inference_table(INFERENCE)}\n<!-- end of table -->"
+        if mark[2] in TABLES:
+            return f"{mark[1]}\n{benchmark_table(mark[2])}\n<!-- end of table -->"
         if mark[2] not in settings:
             raise ValueError(f"there is no run of {mark[2]} to fill its table with")
         return f"{mark[1]}\n{table(settings[mark[2]])}\n<!-- end of table -->"
