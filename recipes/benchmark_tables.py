@@ -64,7 +64,7 @@ def _inference(report: Report) -> str:
                 ]
             )
     titles = ["width, FFN", "sparsity", "batch", "dense / sparse", "goal", "swapped / sparse"]
-    return _rows([*titles, "layers alone", "memory, of dense"], rows)
+    return _rows([*titles, "without them", "memory, of dense"], rows)
 
 
 def _distributed(report: Report) -> str:

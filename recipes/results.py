@@ -61,7 +61,7 @@ Every number here was written by `python recipes/results.py` from the files unde
 that on the test images; the validation loss is the cross-entropy in nats per target token, or per
 image. A value behind ± is the standard
 error over seeds; with one seed there is none, and BLEU differs by about ±1 from seed to seed at
-these sizes. Times compare within one table at most: runs shared their machine.
+these sizes, at times by more. Times compare within one table at most: runs shared their machine.
 """
 
 

@@ -56,7 +56,7 @@ def to_sparse_inference(
         ``model``.
 
     Raises:
-        ValueError: the model was converted before, or no layer is a target.
+        ValueError: the model was converted before, no layer is a target, or an unknown kernel.
 
     Example:
         >>> from transformers import AutoModelForSeq2SeqLM
@@ -69,6 +69,8 @@ def to_sparse_inference(
             f"this {type(model).__name__} was converted already; load the model again to choose "
             "anew"
         )
+    if unknown := set(kernels) - set(PRODUCTS):
+        raise ValueError(f"unknown kernels {sorted(unknown)}; known are {', '.join(PRODUCTS)}")
     model.eval()
     targets = all_targets(model, config)
     parameters = {target.parameter_name: target for target in targets}

@@ -88,6 +88,13 @@ def test_only_what_is_asked_for_is_swapped():
         to_sparse_inference(model)
 
 
+def test_an_unknown_kernel_is_refused():
+    with pytest.raises(
+        ValueError, match=r"unknown kernels \['swaped'\]; known are native, torch, sw"
+    ):
+        to_sparse_inference(tiny_marian(), kernels=("swaped",))
+
+
 def swap_or_torch(weight, bias, rows, kernels):
     return Choice("torch" if "torch" in kernels else "swapped", {}, "")
 
