@@ -86,8 +86,8 @@ def link_counts(
         layout: of the parameters.
     """
     views = (here(target, layout).view(masks[target.parameter_name]) for target in targets)
-    counts = layout.sums([count(view) for view in views])
-    return {target.name: count for target, count in zip(targets, counts, strict=True)}
+    sums = layout.sums([count(view) for view in views])
+    return {target.name: links for target, links in zip(targets, sums, strict=True)}
 
 
 def update_layers(

@@ -86,6 +86,7 @@ def _problem(checkpoint: Path, step: int, sparse: bool) -> str | None:
 def _problem_with_masks(checkpoint: Path, tensors: list[Path]) -> str | None:
     if (checkpoint / MASK_FILE).exists():
         return _problem_with_mask_file(checkpoint, MASK_FILE, tensors)
+    # (Looked for again: another rank may have given the masks their name since.)
     if not (checkpoint / PART_FILE).exists() and not (checkpoint / MASK_FILE).exists():
         return f"{MASK_FILE} is missing"
     # The process died after the Trainer's last file and before the masks got their name.
