@@ -298,7 +298,10 @@ class CHTsConfig:
         )
         if not inside:
             left, right = "(["[not open_start], ")]"[not open_end]
-            raise ValueError(f"{name} must be in {left}{low}, {high}{right}, got {value!r}")
+            message = f"{name} must be in {left}{low}, {high}{right}, got {value!r}"
+            if high == 1 and isinstance(value, (int, float)) and 1 < value <= 100:
+                message += f"; {value:g} % is {value / 100:g}"
+            raise ValueError(message)
 
     def _check_int(self, name: str, low: int) -> None:
         value = getattr(self, name)

@@ -55,6 +55,7 @@ def test_dense_ignores_the_sparsity_of_a_sweep():
         ({"init_options": {"r": 2}}, ["init_options={'r': 2}", "0 and 1"]),
         ({"init": "bsw", "init_options": {"r": 0.1}}, ["init_options", "'r'", "beta"]),
         ({"zeta": 1.5}, ["zeta", "[0, 1]", "1.5"]),
+        ({"sparsity": 90}, ["sparsity", "[0, 1)", "90 % is 0.9"]),
         ({"t_end": 0}, ["t_end", "(0, 1]", "0"]),
         ({"delta_end": 1.0}, ["delta_end", "[0, 1)"]),
         ({"rewarm_steps": 200}, ["rewarm_steps=200", "update_interval=100"]),

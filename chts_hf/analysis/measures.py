@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from chts_hf.analysis import structure
 from chts_hf.analysis.communities import bipartite_modularity
@@ -181,7 +182,7 @@ def analyse(
     seed: int = 0,
     models: Sequence[str] = tuple(NULL_MODELS),
 ) -> list[Row]:
-    """Measure a network and as many random ones of each null model.
+    """Measure a network and as many random ones of each null model; on a terminal, count them.
 
     Args:
         chain: the layers.
@@ -209,7 +210,7 @@ def analyse(
     for model in models:
         networks = (
             Network(null_chain(chain, model, np.random.default_rng([seed, 7, i])), seed)
-            for i in range(nulls)
+            for i in tqdm(range(nulls), f"{chain.name}: {model}", leave=False, disable=None)
         )
         kept = {n: v for n, v in values.items() if model == "degrees" and MEASURES[n].by_degrees}
         moving = [name for name in values if name not in kept]

@@ -54,6 +54,7 @@ def load_sparse(
     Raises:
         SparseFileError: the checkpoint is none, is damaged, or of a newer format.
         ValueError: the backend is unknown, or the model's class is not one of transformers'.
+        OSError: there is neither such a folder nor such a repository.
 
     Example:
         >>> model = load_sparse("output/demo")
@@ -119,7 +120,12 @@ def _local_folder(source: str | Path, subfolder: str, hub: dict[str, Any]) -> Pa
     local = Path(source)
     if local.is_dir():
         return local / subfolder
-    config = cached_file(str(source), CONFIG_FILE, subfolder=subfolder, **hub)
+    try:
+        config = cached_file(str(source), CONFIG_FILE, subfolder=subfolder, **hub)
+    except OSError as error:
+        raise OSError(
+            f"there is no folder {str(source)!r} here, nor could it be had from the Hub: {error}"
+        ) from error
     assert config is not None  # or it has raised
     folder = Path(config).parent
     values = read_config(folder)

@@ -11,7 +11,8 @@ from typing import Any
 
 from chts_hf.analysis.measures import MEASURES, Comparison, Row, analyse
 from chts_hf.analysis.network import Chain
-from chts_hf.commands.base import Commands, add_command, positive
+from chts_hf.checkpoint.mask_file import MASK_FILE
+from chts_hf.commands.base import CommandError, Commands, add_command, positive
 
 
 def add_parser(commands: Commands) -> None:
@@ -20,17 +21,18 @@ def add_parser(commands: Commands) -> None:
         commands,
         "analyze",
         summary="what the network of a checkpoint has become, beside random ones",
-        description="Measure the masks of a training checkpoint: chains of layers (up → down, v → "
-        "o, the hidden layers of an MLP) as networks, or each layer by itself. Every number "
-        "stands beside the same measure of random networks with as many links (er) and with the "
-        "same degrees (degrees), with p, the share of networks at least as far out.",
+        description="Measure the masks of a checkpoint, or the last ones of a run: chains of "
+        "layers (up → down, v → o, the hidden layers of an MLP) as networks, or each layer by "
+        "itself. Every number stands beside the same measure of random networks with as many links "
+        "(er) and with the same degrees (degrees), with p, the share of networks at least as far "
+        "out.",
         examples=[
-            "chts-hf analyze output/run/checkpoint-500",
+            "chts-hf analyze output/demo",
             "chts-hf analyze output/run/checkpoint-500 --layers --only 'fc1' --json",
             "chts-hf analyze output/run/checkpoint-500 --measures clustering path_length",
         ],
     )
-    parser.add_argument("folder", metavar="FOLDER", help="holds chts_masks.safetensors")
+    parser.add_argument("folder", metavar="FOLDER", help="a run's output folder or a checkpoint")
     parser.add_argument("--layers", action="store_true", help="each layer, instead of chains")
     parser.add_argument("--only", metavar="PATTERN", help="those whose name the pattern finds")
     parser.add_argument(
@@ -59,12 +61,18 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _networks(folder: str, layers: bool, only: str | None) -> list[Chain]:
-    from chts_hf.analysis.checkpoint import load_network
     from chts_hf.analysis.network import single_layer
+    from chts_hf.analysis.report import read_run
 
-    masks, chains = load_network(folder)
-    singles = [single_layer(name, mask) for name, mask in masks.items()]
-    networks = singles if layers or not chains else chains
+    run = read_run(folder)
+    if not run.frames:
+        raise CommandError(
+            f"{folder!r} holds no masks: no topology/, no checkpoint-N with a {MASK_FILE}, none "
+            "itself. A run keeps them with --save_strategy steps, or --record_topology"
+        )
+    last = run.frames[-1]
+    singles = [single_layer(name, mask) for name, mask in run.masks(last).items()]
+    networks = singles if layers else run.networks(last)
     chosen = [n for n in networks if only is None or re.search(only, n.name)]
     if not chosen:
         raise ValueError(

@@ -81,6 +81,12 @@ def to_sparse_inference(
         counts[kernel] = counts.get(kernel, 0) + 1
     shown = ", ".join(f"{count} {kernel}" for kernel, count in sorted(counts.items()))
     _LOGGER.info("products of the %d target layers: %s", len(parameters), shown)
+    if counts.keys() <= {"dense", "swapped"} and set(kernels) != {"swapped"}:
+        _LOGGER.warning(
+            "no target layer is faster with sparse products on this machine (%d threads), so all "
+            "stay dense; small layers, or few zeros, gain nothing",
+            torch.get_num_threads(),
+        )
     if set(counts) == {"unsupported"}:
         _LOGGER.warning(
             "to_sparse_inference changed nothing: the layers are not float32 on the CPU, where the "

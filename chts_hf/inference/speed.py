@@ -26,7 +26,8 @@ class GenerationSpeed:
     Attributes:
         dense_seconds: median time of a call of ``generate`` with dense products.
         sparse_seconds: the same with sparse ones.
-        ratio: the median of dense / sparse, pair by pair; above 1 sparse is faster.
+        ratio: the median of dense / sparse, pair by pair; above 1 sparse is faster. With no sparse
+            layer it compares the model with itself, or with dense layers whose factors are swapped.
         same_tokens: whether both gave the same tokens.
         sparse_layers: how many layers multiply sparsely, because that was found to be faster.
         sentences: rows of the batch.

@@ -138,11 +138,13 @@ def k_smallest(
         indices.append(index.add_(start))
         held += index.numel()
         if held >= 2 * k:
-            best_indices, best_keys, bound = _prune(joined(indices), joined(keys), k)
-            indices, keys, held = [best_indices], [best_keys], k
+            chosen, bound = _within(joined(keys), k)
+            indices = [joined(indices).index_select(0, chosen)]
+            keys = [joined(keys).index_select(0, chosen)]
+            held = k
     if held == k:
         return joined(indices)
-    return _prune(joined(indices), joined(keys), k)[0]
+    return joined(indices).index_select(0, _within(joined(keys), k)[0])
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
@@ -150,13 +152,13 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
-def _prune(indices: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+def _within(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Returns the places of the ``k`` smallest keys, ascending, and the largest key among them."""
     bound = kth_smallest(keys.clone(), k)
     best = keys < bound
     ties = indices_of(keys == bound)
     best[ties[: k - count(best)]] = True
-    chosen = indices_of(best)
-    return indices.index_select(0, chosen), keys.index_select(0, chosen), bound
+    return indices_of(best), bound
 
 
 def all_finite(values: Tensor) -> bool:

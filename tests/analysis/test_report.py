@@ -163,6 +163,9 @@ def test_the_commands(run_folder, tmp_path, capsys):
     assert cli.main(["analyze", folder, "--only", "nothing"]) == 1
     assert "finds none of" in capsys.readouterr().err
     assert cli.main(["analyze", str(tmp_path)]) == 1
+    assert "holds no masks" in capsys.readouterr().err
+    assert cli.main(["analyze", str(run_folder), "--only", "encoder.*fc1", "--json", *some]) == 0
+    assert json.loads(capsys.readouterr().out) == found  # its last masks are the checkpoint's
     assert len(masks) == len(read_history(run_folder).layers)
 
 

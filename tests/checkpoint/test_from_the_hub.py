@@ -50,3 +50,8 @@ def test_a_repository_with_a_dense_copy_has_the_sparse_one_in_its_subfolder(tmp_
     assert_same_weights(model, loaded)
     with pytest.raises(SparseFileError, match='subfolder="sparse"'):
         load_sparse("me/translator", cache_dir=tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(OSError, match=r"there is no folder '.*nowhere' here, nor could it be had"):
+        load_sparse(tmp_path / "nowhere")

@@ -115,6 +115,16 @@ def test_a_converted_model_is_saved_as_the_dense_one_it_was(tmp_path):
         to_sparse_inference(model)
 
 
+def test_a_model_that_gains_nothing_is_said_to_stay_dense(caplog):
+    for kernel, warned in (("dense", True), ("swapped", True), ("torch", False)):
+        model = tiny_marian()
+        sparsify(model)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "chts_hf.inference.convert"):
+            to_sparse_inference(model, choose=always(kernel))
+        assert ("so all stay dense" in caplog.text) is warned
+
+
 def test_half_precision_is_left_as_it_is(caplog):
     model = tiny_marian().bfloat16()
     sparsify(model)

@@ -56,20 +56,23 @@ class RunData:
         points = [(r["step"], r[key]) for r in self.records if key in r]
         return [p[0] for p in points], [p[1] for p in points]
 
+    def networks(self, step: int) -> list[Chain]:
+        """The chains of layers at a step, and where there are none, each layer by itself."""
+        masks = self.masks(step)
+        return [
+            Chain(n, tuple(layers), tuple(masks[layer] for layer in layers))
+            for n, layers in self.chains.items()
+        ] or [single_layer(layer, mask) for layer, mask in masks.items()]
+
     def chain(self, step: int, name: str | None = None) -> Chain:
         """A chain of layers at a step: the one named, else the one with the most weights.
 
         Raises:
             ValueError: there is no chain of that name.
         """
-        masks = self.masks(step)
         if name is not None and name not in self.chains:
             raise ValueError(f"no chain {name!r}; there are {', '.join(self.chains) or 'none'}")
-        chains = [
-            Chain(n, tuple(layers), tuple(masks[layer] for layer in layers))
-            for n, layers in self.chains.items()
-            if name in (None, n)
-        ] or [single_layer(layer, mask) for layer, mask in masks.items()]
+        chains = [chain for chain in self.networks(step) if name in (None, chain.name)]
         return max(chains, key=lambda chain: sum(mask.size for mask in chain.masks))
 
 
