@@ -1,5 +1,6 @@
 """Using a sparse model: products that skip the zeros, neurons cut out."""
 
+from chts_hf.inference.beams import share_encodings
 from chts_hf.inference.choice import Choice, choose, measure
 from chts_hf.inference.compact import CompactReport, Width, compact, compact_hidden
 from chts_hf.inference.convert import to_sparse_inference
@@ -24,6 +25,7 @@ __all__ = [
     "hidden_layers",
     "measure",
     "register_sizes",
+    "share_encodings",
     "to_sparse_inference",
     "widths_by_field",
 ]

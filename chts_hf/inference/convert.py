@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from chts_hf.config import CHTsConfig
+from chts_hf.inference.beams import share_encodings
 from chts_hf.inference.choice import PRODUCTS, ROWS, Choice, measure
 from chts_hf.inference.layers import all_targets, holders
 from chts_hf.inference.linear import SparseLinear
@@ -34,7 +35,8 @@ def to_sparse_inference(
     Each target of :func:`chts_hf.find_targets` with enough zeros is timed, dense against sparse,
     on this machine with the threads torch has now; layers of one shape and sparsity (to 1 %) share
     a timing. So are the linear layers that stay dense, the output head above all, in the two orders
-    of the factors (:class:`SwappedLinear`). Layers that nothing makes faster stay as they are, so
+    of the factors (:class:`SwappedLinear`). Beams share their sentence's encoding
+    (:func:`share_encodings`). Layers that nothing makes faster stay as they are, so
     that the model is not slower than before. The model is changed in place, layer by layer, so that
     the dense and the sparse weights are never both in memory as a whole; it is put into ``eval()``.
 
@@ -94,6 +96,7 @@ def to_sparse_inference(
         )
     if "swapped" in kernels:
         _swap_dense(model, [target.weight for target in targets], rows, choose)
+    share_encodings(model)
     return model
 
 

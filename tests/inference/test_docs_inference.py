@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from chts_hf.inference import SparseLinear, sizes
+from chts_hf.inference.beams import SHARED
 from tests.inference.models import SEQ2SEQ, sentences, sparsify
 
 PAGE = Path(__file__).parents[2] / "docs" / "inference.md"
@@ -29,6 +30,12 @@ def test_the_example_of_sparse_inference():
     names = {"model": model, "batch": sentences()}
     exec(example("sparse inference"), names)
     assert torch.equal(names["tokens"], want)
+
+
+def test_the_example_of_shared_encodings():
+    model = SEQ2SEQ["marian"]()
+    exec(example("share encodings"), {"model": model})
+    assert model.config._attn_implementation == SHARED
 
 
 def test_the_example_of_speed(capsys):
