@@ -32,6 +32,7 @@ from chts_hf.distributed import ranks
 from chts_hf.distributed.layout import is_sharded
 from chts_hf.optimizers import DEEPSPEED
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
+from chts_hf.state import check_config
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -238,7 +239,7 @@ class CHTsCallback(TrainerCallback):
         folder = self._checkpoint_folder(args, state)
         masks, saved = load_masks(folder)
         with _named_mask_file(folder):
-            _refuse_other_config(saved, self.config)
+            check_config(saved.to_dict(), self.config)
         return folder, masks
 
     def _checkpoint_folder(self, args: TrainingArguments, state: TrainerState) -> Path:
@@ -296,30 +297,6 @@ def _saved_folder(args: TrainingArguments, state: TrainerState) -> Path:
         return _run_folder(args) / name
     written = _run_folder(args).glob(f"**/{name}/trainer_state.json")
     return max(written, key=lambda path: path.stat().st_mtime_ns).parent
-
-
-#: Fields of a configuration that a resumed run may change: they act from now on.
-_MAY_CHANGE = ("update_interval", "rewarm_steps", "zeta", "t_end", "init", "init_options")
-
-
-def _refuse_other_config(saved: CHTsConfig, config: CHTsConfig) -> None:
-    """Refuse to resume with a configuration whose result would be neither one's.
-
-    Raises:
-        ValueError: names each field that differs, and both values.
-    """
-    before, now = saved.to_dict(), config.to_dict()
-    differing = [
-        f"{name} was {before[name]!r} and is {now[name]!r}"
-        for name in now
-        if name not in _MAY_CHANGE and before[name] != now[name]
-    ]
-    if differing:
-        raise ValueError(
-            f"the checkpoint was made with another configuration: {'; '.join(differing)}. Resume "
-            "with the old values, or start a new run from these weights with "
-            'init="from_weights"'
-        )
 
 
 def _refuse_unsupported_parallelism(args: TrainingArguments, sharded: bool) -> None:

@@ -221,11 +221,12 @@ class Sparsifier:
 
         Returns:
             ``masks``, ``ever`` and ``history``: name → tensor; ``weights``: name → a fingerprint of
-            the weights it belongs to; plain numbers beside them. Under FSDP2 the tensors are whole,
-            on the host, and the first process alone has them.
+            the weights it belongs to; ``config`` and numbers beside them. Under FSDP2 the tensors
+            are whole, on the host, and the first process alone has them.
         """
         parts = self._parameters, self.masks, self._ever, self._history
         return whole_tensors(self._layout, *parts) | {
+            "config": self.config.to_dict(),
             "step_count": self.step_count,
             "updates": self.updates,
             "topology_runtime": self.topology_runtime,
@@ -243,15 +244,14 @@ class Sparsifier:
         The number of processes may be another one. Under FSDP2 each is given the whole state.
 
         Raises:
-            ValueError: the state is of other layers, shapes or weights, or lacks the history.
+            ValueError: the state is of another configuration, model or weights, or lacks history.
         """
-        check_state(state, self._parameters, self._layout, self._history.keys())
+        check_state(state, self.config, self._parameters, self._layout, self._history.keys())
         for key, mine in (("masks", self.masks), ("ever", self._ever), ("history", self._history)):
             for name, part in mine.items():
                 part.copy_(self._layout.part(name, state[key][name]))
         self._stats = None
-        self.step_count = state["step_count"]
-        self.updates = state["updates"]
+        self.step_count, self.updates = state["step_count"], state["updates"]
         self.topology_runtime = state["topology_runtime"]
         self._regrown_at = state["regrown_at"]
         self._resting = set(state["resting"])

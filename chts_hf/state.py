@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from chts_hf.config import CHTsConfig
 from chts_hf.distributed.layout import Whole, local
 
 #: Parameter name → what this rank holds of a tensor of the parameter's shape.
@@ -45,8 +46,36 @@ def _fingerprints(
     return {name: fingerprint(whole) for name, whole in gathered if whole is not None}
 
 
+#: Fields of a configuration that a run which goes on may change: they act from then on.
+MAY_CHANGE = ("update_interval", "rewarm_steps", "zeta", "t_end", "init", "init_options")
+
+
+def check_config(saved: Mapping[str, Any], config: CHTsConfig) -> None:
+    """Refuse to go on with a configuration whose result would be neither one's.
+
+    Args:
+        saved: the fields of the configuration that a state was made with.
+        config: the one to go on with.
+
+    Raises:
+        ValueError: names each field that differs, and both values.
+    """
+    differing = [
+        f"{name} was {saved[name]!r} and is {now!r}"
+        for name, now in config.to_dict().items()
+        if name not in MAY_CHANGE and saved[name] != now
+    ]
+    if differing:
+        raise ValueError(
+            f"the checkpoint was made with another configuration: {'; '.join(differing)}. Resume "
+            "with the old values, or start a new run from these weights with "
+            'init="from_weights"'
+        )
+
+
 def check_state(
     state: Mapping[str, Any],
+    config: CHTsConfig,
     parameters: Mapping[str, nn.Parameter],
     layout: Whole,
     history: Set[str],
@@ -55,16 +84,19 @@ def check_state(
 
     Args:
         state: what is to be taken up.
+        config: of the sparsifier that takes it up.
         parameters: name → parameter, of the sparsified weights.
         layout: of the parameters.
         history: those of which values of past links are wanted.
 
     Raises:
-        ValueError: it is of other layers, other shapes or other weights, or lacks these values.
+        ValueError: it is of another configuration, other layers, other shapes or other weights, or
+            lacks these values.
     """
     mine = _fingerprints(layout, parameters)
 
     def check() -> None:
+        check_config(state["config"], config)
         _check_masks(state, parameters, layout)
         _check_weights(state, mine)
         if missing := sorted(history - state["history"].keys()):

@@ -324,6 +324,22 @@ def test_masks_of_other_weights_are_refused():
         sparsifier.load_state_dict(state)
 
 
+def test_a_state_of_another_configuration_is_refused():
+    model, optimizer, sparsifier = _setup()
+    state = sparsifier.state_dict()
+    sparsifier.close()
+    for changes, message in (
+        ({"sparsity": 0.5}, "sparsity was 0.8 and is 0.5"),
+        ({"seed": 3}, "seed"),
+    ):
+        config = CHTsConfig.from_dict(sparsifier.config.to_dict() | changes)
+        with pytest.raises(ValueError, match=f"another configuration: {message}"):
+            Sparsifier(model, optimizer, config, total_steps=100, state=state)
+    may = CHTsConfig.from_dict(sparsifier.config.to_dict() | {"update_interval": 17, "t_end": 0.5})
+    again = Sparsifier(model, optimizer, may, total_steps=100, state=state)
+    assert all(torch.equal(again.masks[name], mask) for name, mask in state["masks"].items())
+
+
 def test_a_sparsifier_that_was_dropped_still_holds_its_model():
     """Its hooks are on the parameters, so another one beside it would mask gradients twice."""
     model = tiny_marian()

@@ -135,14 +135,17 @@ def load_masks(folder: str | Path, name: str = MASK_FILE) -> tuple[dict[str, Any
             raise MaskFileError(
                 f"{path} is damaged: checksums differ for {', '.join(sorted(damaged)[:3])}"
             )
-        return _state(header, tensors), CHTsConfig.from_dict(header["config"])
+        config = CHTsConfig.from_dict(header["config"])
+        return _state(header, config, tensors), config
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise MaskFileError(
             f"{path} is damaged ({error}); resume from an earlier checkpoint"
         ) from error
 
 
-def _state(header: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _state(
+    header: dict[str, Any], config: CHTsConfig, tensors: dict[str, Tensor]
+) -> dict[str, Any]:
     state: dict[str, Any] = {"masks": {}, "ever": {}, "history": {}}
     for name, shape in header["shapes"].items():
         mask = unpack_bits(tensors[f"mask/{name}"], tuple(shape))
@@ -156,7 +159,7 @@ def _state(header: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]
     return (
         state
         | {name: header[name] for name in _COUNTERS}
-        | {"world_size": header.get("world_size", 1)}
+        | {"config": config.to_dict(), "world_size": header.get("world_size", 1)}
     )
 
 
