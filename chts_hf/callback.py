@@ -194,7 +194,9 @@ class CHTsCallback(TrainerCallback):
     ) -> None:
         if self.sparsifier is None:
             return
-        if args.load_best_model_at_end and not self.config.is_dense:
+        # A search that gives a trial up calls this in its midst, where no best weights came back.
+        ended = control.should_training_stop or state.global_step >= state.max_steps
+        if ended and args.load_best_model_at_end and not self.config.is_dense:
             with ranks.failing_together(task="go back to the masks of the best checkpoint"):
                 # Not on a machine that does not see the folder, and keeps its last weights.
                 if state.best_model_checkpoint:

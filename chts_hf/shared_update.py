@@ -69,7 +69,8 @@ def update_blocks(
     for i, block in enumerate(blocks):
         if ranks.is_distributed():
             shapes = [layer.target.shape for layer in block.layers for _ in ("kept", "mask")]
-            masks = sharing.share(made.pop(i, None), shapes, owners[i], _device(block))
+            with needing_memory(block):
+                masks = sharing.share(made.pop(i, None), shapes, owners[i], _device(block))
             yield block, [LayerOutput(*both) for both in zip(masks[::2], masks[1::2], strict=True)]
         else:
             yield block, make(block, seed, update)

@@ -12,6 +12,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from chts_hf import CHTsCallback, CHTsConfig, Sparsifier, last_complete_checkpoint, shared_update
 from chts_hf.checkpoint.mask_file import load_masks
+from chts_hf.sparsifier import attached_sparsifier
 from tests.builders import tiny_marian, tiny_trainer
 
 IDS = torch.arange(3, 19).reshape(2, 8)
@@ -230,6 +231,36 @@ def test_a_second_train_keeps_links_that_are_exactly_zero(tmp_path):
     for name, mask in begun.items():
         assert torch.equal(mask, first[name]), name
     assert callback.sparsifier.updates == 3
+
+
+def test_a_trial_that_is_given_up_ends_as_the_search_wants(tmp_path, monkeypatch):
+    """What transformers does where a search prunes, without the package that it needs."""
+    callback = CHTsCallback(CHTsConfig(sparsity=0.8, update_interval=2, rewarm_steps=0))
+    trainer = tiny_trainer(
+        tmp_path,
+        [callback],
+        eval_strategy="steps",
+        eval_steps=3,
+        save_strategy="steps",
+        save_steps=3,
+        load_best_model_at_end=True,
+    )
+
+    class Pruned(Exception):
+        pass
+
+    def report(trial, step, metrics):
+        if step == 6:
+            assert trainer.state.best_model_checkpoint is not None
+            trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+            raise Pruned
+
+    monkeypatch.setattr(trainer, "_report_to_hp_search", report)
+    with pytest.raises(Pruned):
+        trainer.train()
+    assert attached_sparsifier(trainer.model) is None
+    for target in callback.sparsifier.targets:
+        assert not target.weight[~callback.sparsifier.masks[target.parameter_name]].any()
 
 
 def test_each_trial_of_a_search_keeps_its_own_masks(tmp_path, monkeypatch):

@@ -116,7 +116,9 @@ def check_same_layers(names: Sequence[str], device: torch.device) -> None:
     if _differing(layers).any():
         raise RuntimeError(
             f"the ranks have not the same layers to sparsify; rank {rank()} has {len(names)}. "
-            "Every rank must have the same model and configuration"
+            "Every rank must have the same whole model and configuration; where a pipeline or "
+            "tensor parallelism splits the model over the ranks, use DistributedDataParallel, or "
+            "FSDP2's fully_shard(model), instead"
         )
 
 
