@@ -125,6 +125,18 @@ def test_a_dense_run_has_its_losses(run_folder, tmp_path):
     assert "This run kept no masks" in page
 
 
+@pytest.mark.parametrize("scale", [1, 100], ids=["share", "per cent"])
+def test_accuracy_is_shown_in_per_cent_however_it_was_logged(tmp_path, scale):
+    log = [
+        {"step": step, "eval_accuracy": scale * accuracy, "eval_loss": 1.0}
+        for step, accuracy in ((10, 0.004), (20, 0.5), (30, 0.9656))
+    ]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": log}))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "<b>96.6%</b><span>accuracy on validation</span>" in page
+    assert "Accuracy went from 0.4% to 96.6%" in page
+
+
 def test_without_a_recorded_history_checkpoints_serve(run_folder, tmp_path):
     for step in (6, 12):
         shutil.copytree(run_folder / f"checkpoint-{step}", tmp_path / f"checkpoint-{step}")
