@@ -19,6 +19,7 @@ from chts_hf.analysis import (  # noqa: E402
     ccdf,
     find_communities,
     fit_power_law,
+    hyperbolicity,
     single_layer,
 )
 from chts_hf.analysis import structure as s  # noqa: E402
@@ -178,3 +179,21 @@ def test_analysis_puts_every_measure_beside_both_null_models():
 def test_a_layer_without_links_is_measured_without_complaint():
     rows = analyse(single_layer("x", np.zeros((4, 4), bool)), nulls=1)
     assert [(row.measure, row.value) for row in rows] == [("links", 0.0)]
+
+
+def test_links_that_do_not_hang_together_have_no_place_in_the_disk():
+    rows = {row.measure: row for row in analyse(single_layer("x", np.eye(10, dtype=bool)), nulls=3)}
+    assert (rows["links"].value, rows["clustering"].value, rows["path_length"].value) == (10, 0, 1)
+    assert rows["modularity"].value == pytest.approx(0.9)
+    assert not {"greedy_routability", "angular_separation"} & rows.keys()
+    with pytest.raises(ValueError, match="x has too few links for a place in the disk"):
+        hyperbolicity(single_layer("x", np.eye(10, dtype=bool)))
+
+
+def test_a_random_network_that_is_too_small_is_no_comparison():
+    mask = np.zeros((3, 3), bool)
+    mask[0, 0] = mask[1, 1] = True  # two links drawn at random often share a neuron
+    rows = {row.measure: row for row in analyse(single_layer("x", mask), nulls=5)}
+    assert rows["path_length"].value == 1
+    assert rows["path_length"].nulls.keys() == {"degrees"}
+    assert rows["links"].nulls.keys() == {"er", "degrees"}

@@ -17,6 +17,8 @@ from chts_hf import CHTsCallback, CHTsConfig, cli  # noqa: E402
 from chts_hf.analysis import TopologyLogger, load_network  # noqa: E402
 from chts_hf.analysis.history import read_history  # noqa: E402
 from chts_hf.analysis.report import read_run, write_report  # noqa: E402
+from chts_hf.analysis.report.data import RunData  # noqa: E402
+from chts_hf.analysis.report.page import render  # noqa: E402
 from chts_hf.analysis.report.svg import Axis, Series, chart, number  # noqa: E402
 from tests.builders import tiny_trainer  # noqa: E402
 
@@ -135,6 +137,15 @@ def test_accuracy_is_shown_in_per_cent_however_it_was_logged(tmp_path, scale):
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "<b>96.6%</b><span>accuracy on validation</span>" in page
     assert "Accuracy went from 0.4% to 96.6%" in page
+
+
+def test_a_network_in_pieces_has_a_page_without_a_disk():
+    masks = {"a": np.eye(6, dtype=bool), "b": np.eye(6, dtype=bool)[::-1]}
+    run = RunData("pieces", [], {}, {}, [], [0, 1], lambda step: masks, {"a → b": ["a", "b"]})
+    page = render(run, None, nulls=2, seed=0)
+    assert 'class="rim"' not in page
+    assert "At the end: not tested, too few of its links hang together." in page
+    assert "<td>path length" in page
 
 
 def test_without_a_recorded_history_checkpoints_serve(run_folder, tmp_path):

@@ -62,7 +62,8 @@ def mask_images(run: RunData, chain: Chain, last: Network) -> Section:
 def angle_orders(network: Network) -> dict[str, tuple[Ints, Ints]]:
     """Layer → order of its rows and of its columns by angle; neurons not in the disk come last."""
     angle = np.full(len(network.degree), np.inf)
-    angle[network.embedding.nodes] = network.embedding.angle
+    if network.embedding is not None:
+        angle[network.embedding.nodes] = network.embedding.angle
     levels = [
         np.argsort(angle[network.chain.levels == level], kind="stable")
         for level in range(len(network.chain.sizes))
@@ -149,12 +150,13 @@ def disks(
         )
     if len(run.frames) == 1:
         figures, said = figures[1:], said[1:]
-    return Section("In the hyperbolic disk", what, row(figures), " ".join(said))
+    drawn = [figure for figure in figures if figure[1]]
+    return Section("In the hyperbolic disk", what, row(drawn) if drawn else "", " ".join(said))
 
 
 def _verdict(verdict: Verdict | None, rows: Sequence[Row]) -> str:
     if verdict is None:
-        return "not tested."
+        return "not tested, too few of its links hang together."
     nulls = next(len(r.nulls["degrees"].values) for r in rows if "degrees" in r.nulls)
     numbers = (
         f"GR-score {verdict.routability[0]:.2f} (rewired {verdict.routability[1]:.2f}), ASI "
