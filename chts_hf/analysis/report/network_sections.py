@@ -99,15 +99,9 @@ def degree_distributions(first: Chain, last: Chain, seed: int) -> Section:
             share = law.tail / max(int(np.count_nonzero(now)), 1)
             fit = share * (k / law.k_min) ** (1 - law.exponent)
             series.append(Series(f"fit, γ = {law.exponent:.2f}", k.tolist(), fit.tolist(), 0))
-            verdict = (
-                "a power law is plausible" if law.plausible
-                else "no power law" if law.p < 0.1
-                else "an exponential tail fits as well or better" if law.against_exponential <= 0
-                else "too few neurons in the tail to tell"
-            )  # fmt: skip
             said.append(
                 f"{label}: γ = {law.exponent:.2f} ± {law.error:.2f} from {law.k_min} links on "
-                f"({law.tail} neurons, p = {law.p:.2f}): {verdict}"
+                f"({law.tail} neurons, p = {law.p:.2f}): {law.verdict}"
             )
         else:
             said.append(f"{label}: too few different degrees for a fit")
