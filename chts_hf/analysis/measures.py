@@ -25,7 +25,13 @@ ROUTING_TARGETS = 64
 
 @dataclass(frozen=True)
 class Value:
-    """A measured number and the standard error that sampling gives it; 0 if it is exact."""
+    """A measured number and its standard error.
+
+    Attributes:
+        value: the number.
+        error: of sampled nodes, or of a fit. 0 for what is exact, and for what is a single draw of
+            the seed: modularity and angular separation.
+    """
 
     value: float
     error: float = 0.0

@@ -169,7 +169,8 @@ def table(rows: Sequence[Row], chain: Chain) -> Section:
         f"The layers {chain.name} at the end, beside random networks of the same density "
         "(Erdős–Rényi) and of the same degrees (rewired): mean ± standard deviation over them, and "
         "p, the share of networks at least as far out, in bold from 0.05 down. A ± behind the "
-        "value is the sampling error where the measure was sampled."
+        "value is the standard error of sampled nodes or of a fit; modularity and angular "
+        "separation are single draws of the seed."
     )
     lines = []
     for one in rows:
