@@ -88,8 +88,9 @@ def fit_power_law(degree: Ints, rng: np.random.Generator, samples: int = 100) ->
     """Fit a discrete power law to the tail of degrees (Clauset et al. 2009).
 
     Exponent and k_min are those of the package ``powerlaw`` (Alstott et al. 2014), which compares
-    the law with an exponential here. It tries one k_min after the other, half a second for a layer,
-    and its distances lose all digits where the exponent is large; the samples need a hundred fits.
+    the law with an exponential here. It tries one k_min after the other, so that one sample takes
+    it as long as a hundred take here, and its distances lose all digits where the exponent is large
+    and k_min far out.
 
     Args:
         degree: the degrees; zeros are left out.
@@ -141,10 +142,10 @@ def _fit(degree: Ints) -> _Fit | None:
     k, counts = np.unique(degree, return_counts=True)
     if len(k) < 3:
         return None
-    starts = k[:-1].astype(np.float64)  # a tail of one degree is no tail
+    starts = k[:-2].astype(np.float64)  # through two degrees goes some law always
     tail = counts[::-1].cumsum()[::-1]
     log_sum = (counts * np.log(k))[::-1].cumsum()[::-1]
-    mean_log = (log_sum / tail)[:-1]
+    mean_log = (log_sum / tail)[:-2]
 
     def loss(exponent: Floats) -> Floats:
         found: Floats = np.log(zeta(exponent, starts)) + exponent * mean_log
