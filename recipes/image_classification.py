@@ -12,8 +12,9 @@
 Arguments are the Trainer's and those of the model and the data, in YAML files and on the command
 line, later ones winning; `--help` lists them. Sparse training is set by the YAML section `chts:`
 and by `--chts.NAME VALUE`; a layer with `init: csti` gets the correlations of the training images.
-In the output folder it leaves the model, `all_results.json` and `topology.png`. A run that was
-interrupted goes on by the same command.
+In the output folder it leaves the model, `all_results.json` and `topology.png`, and with
+`--record_topology true` what `chts-hf report` draws. A run that was interrupted goes on by the same
+command.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from transformers import (
 )
 
 from chts_hf import CHTsCallback, CHTsConfig, find_targets
+from chts_hf.analysis.logger import TopologyLogger
 from chts_hf.runs import report
 from chts_hf.runs.recipe import (
     MaskSnapshot,
@@ -80,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         compute_metrics=accuracy,
         callbacks=[sparse, snapshot, stop],
     )
+    if arguments.data.record_topology:
+        TopologyLogger(sparse).attach(trainer)
 
     results = describe(arguments, splits)
     if training.do_train:

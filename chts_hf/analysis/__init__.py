@@ -6,10 +6,11 @@ aside.
 
 from chts_hf.analysis.checkpoint import load_network
 from chts_hf.analysis.communities import bipartite_modularity, find_communities
-from chts_hf.analysis.degrees import PowerLaw, ccdf, degrees, fit_power_law
+from chts_hf.analysis.degrees import PowerLaw, ccdf, degrees, fit_power_law, level_degrees
 from chts_hf.analysis.embedding import Embedding, coalescent_embedding
 from chts_hf.analysis.graph import Network
 from chts_hf.analysis.hyperbolic import angular_separation, greedy_routability
+from chts_hf.analysis.links import LinkHistory
 from chts_hf.analysis.logger import TopologyLogger
 from chts_hf.analysis.measures import MEASURES, Comparison, Row, Verdict, analyse, hyperbolicity
 from chts_hf.analysis.network import Chain, adjacency, chains_of, layer_masks, single_layer
@@ -21,6 +22,7 @@ __all__ = [
     "Chain",
     "Comparison",
     "Embedding",
+    "LinkHistory",
     "Network",
     "PowerLaw",
     "Row",
@@ -40,6 +42,7 @@ __all__ = [
     "greedy_routability",
     "hyperbolicity",
     "layer_masks",
+    "level_degrees",
     "load_network",
     "rewire",
     "single_layer",

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from chts_hf.analysis.links import LinkHistory
 from chts_hf.analysis.network import Chain, Mask, chains_of, layer_masks, single_layer
 from chts_hf.checkpoint.mask_file import load_masks
 from chts_hf.config import CHTsConfig
@@ -36,6 +37,18 @@ def load_network(folder: str | Path) -> tuple[dict[str, Mask], list[Chain]]:
     targets = targets_of(state["masks"], config, Path(folder) / "config.json")
     masks = layer_masks(targets, state["masks"])
     return masks, chains_of(targets, find_pairs(targets), masks)
+
+
+def load_links(folder: str | Path) -> dict[str, LinkHistory]:
+    """Layer → what its links have been through, as far as a checkpoint folder's mask file knows.
+
+    Raises:
+        chts_hf.MaskFileError: the mask file is missing or damaged.
+    """
+    state, config = load_masks(folder)
+    targets = targets_of(state["masks"], config)
+    masks, ever = (layer_masks(targets, state[key]) for key in ("masks", "ever"))
+    return {name: LinkHistory.of_checkpoint(mask, ever[name]) for name, mask in masks.items()}
 
 
 def networks_of(masks: dict[str, Mask], chains: list[Chain]) -> list[Chain]:

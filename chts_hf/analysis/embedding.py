@@ -10,6 +10,8 @@ from chts_hf.analysis.network import Floats, Ints, Sparse, largest_component
 
 #: Landmarks of the Isomap; below this number of nodes it is exact.
 LANDMARKS = 128
+#: Fewer nodes than that have no place in the disk.
+NODES_NEEDED = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +125,10 @@ def coalescent_embedding(
         ValueError: it has fewer than four nodes.
     """
     nodes = largest_component(matrix)
-    if len(nodes) < 4:
-        raise ValueError(f"the largest component has {len(nodes)} nodes; 4 are needed to embed it")
+    if len(nodes) < NODES_NEEDED:
+        raise ValueError(
+            f"the largest component has {len(nodes)} nodes; {NODES_NEEDED} are needed to embed it"
+        )
     part = matrix[nodes][:, nodes].tocsr()
     place = isomap(repulsion_attraction(part), 2, rng)
     angle = equidistant(np.mod(np.arctan2(place[:, 1], place[:, 0]), 2 * np.pi))

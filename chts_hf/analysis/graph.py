@@ -7,8 +7,15 @@ from functools import cached_property
 import numpy as np
 
 from chts_hf.analysis.communities import find_communities
-from chts_hf.analysis.embedding import Embedding, coalescent_embedding
-from chts_hf.analysis.network import Chain, Floats, Ints, Sparse, adjacency
+from chts_hf.analysis.embedding import NODES_NEEDED, Embedding, coalescent_embedding
+from chts_hf.analysis.network import (
+    Chain,
+    Floats,
+    Ints,
+    Sparse,
+    adjacency,
+    largest_component,
+)
 
 
 class Network:
@@ -47,6 +54,8 @@ class Network:
         return find_communities(self.matrix, self.chain.levels % 2, self.seed)
 
     @cached_property
-    def embedding(self) -> Embedding:
-        """The network in the hyperbolic disk."""
+    def embedding(self) -> Embedding | None:
+        """The network in the hyperbolic disk; None where no component is large enough for it."""
+        if len(largest_component(self.matrix)) < NODES_NEEDED:
+            return None
         return coalescent_embedding(self.matrix, self.generator(1))

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from chts_hf.analysis.links import LinkHistory
 from chts_hf.analysis.network import Chain, Mask, as_mask
 from chts_hf.bits import pack_bits, unpack_bits
 
@@ -58,6 +59,13 @@ class History:
                 shape = tuple(layer["shape"])
                 masks[name] = as_mask(unpack_bits(file.get_tensor(name), shape))
         return masks
+
+    def links(self) -> dict[str, LinkHistory]:
+        """Layer → what its links had been through at the last record; empty before the first."""
+        return {
+            name: LinkHistory.of_record(self.layers[name]["shape"], counts)
+            for name, counts in (self.records[-1]["layers"] if self.records else {}).items()
+        }
 
     def chain(self, name: str, masks: Mapping[str, Mask]) -> Chain:
         """One of :attr:`chains`, with these masks."""

@@ -20,7 +20,7 @@ from chts_hf.analysis.structure import expected_overlap
 from chts_hf.apply import Turnover
 from chts_hf.callback import LOGGED, CHTsCallback
 from chts_hf.sparsifier import Sparsifier
-from chts_hf.targets import find_pairs
+from chts_hf.targets import Target, find_pairs
 
 
 class TopologyLogger(TrainerCallback):
@@ -170,7 +170,7 @@ class TopologyLogger(TrainerCallback):
 
     def _record(self, sparsifier: Sparsifier, step: int, writes: bool) -> None:
         stats = sparsifier.stats()
-        layers = {t.name: self._counts(sparsifier, t.name, mask) for t, mask in _views(sparsifier)}
+        layers = {t.name: self._counts(sparsifier, t, mask) for t, mask in _views(sparsifier)}
         totals = {
             name: sum(counts[name] for counts in layers.values())
             for name in ("removed", "regrown", "overlap", "from_start", "links")
@@ -187,13 +187,14 @@ class TopologyLogger(TrainerCallback):
             record["measures"] = self._measure(sparsifier)
         self._writer.record(record)
 
-    def _counts(self, sparsifier: Sparsifier, name: str, mask: Tensor) -> dict[str, Any]:
+    def _counts(self, sparsifier: Sparsifier, target: Target, mask: Tensor) -> dict[str, Any]:
         links = int(torch.count_nonzero(mask))
-        change = sparsifier.turnover.get(name, Turnover(0, 0, 0))
-        first = self._first.get(name)
+        change = sparsifier.turnover.get(target.name, Turnover(0, 0, 0))
+        first = self._first.get(target.name)
         expected = expected_overlap(mask.numel(), links, change.removed, change.regrown)
         return {
             "links": links,
+            "ever": int(torch.count_nonzero(sparsifier._ever[target.parameter_name])),
             "active_out": int(torch.count_nonzero(mask.any(dim=1))),
             "active_in": int(torch.count_nonzero(mask.any(dim=0))),
             "removed": change.removed,
@@ -217,5 +218,5 @@ class TopologyLogger(TrainerCallback):
         }
 
 
-def _views(sparsifier: Sparsifier) -> list[tuple[Any, Tensor]]:
+def _views(sparsifier: Sparsifier) -> list[tuple[Target, Tensor]]:
     return [(t, t.view(sparsifier.masks[t.parameter_name])) for t in sparsifier.targets]

@@ -25,7 +25,13 @@ ROUTING_TARGETS = 64
 
 @dataclass(frozen=True)
 class Value:
-    """A measured number and the standard error that sampling gives it; 0 if it is exact."""
+    """A measured number and its standard error.
+
+    Attributes:
+        value: the number.
+        error: of sampled nodes, or of a fit. 0 for what is exact, and for what is a single draw of
+            the seed: modularity and angular separation.
+    """
 
     value: float
     error: float = 0.0
@@ -74,14 +80,20 @@ def _modularity(network: Network) -> Value:
 
 
 def _routability(network: Network) -> Value:
-    nodes = len(network.embedding.nodes)
+    embedding = network.embedding
+    if embedding is None:
+        return Value(float("nan"))
+    nodes = len(embedding.nodes)
     targets = sample_nodes(nodes, ROUTING_TARGETS, network.generator(4))
-    return Value(*mean_and_error(greedy_routability(network.embedding, targets), nodes))
+    return Value(*mean_and_error(greedy_routability(embedding, targets), nodes))
 
 
 def _separation(network: Network) -> Value:
-    communities = network.communities[network.embedding.nodes]
-    return Value(angular_separation(network.embedding.angle, communities, network.generator(5)))
+    embedding = network.embedding
+    if embedding is None:
+        return Value(float("nan"))
+    communities = network.communities[embedding.nodes]
+    return Value(angular_separation(embedding.angle, communities, network.generator(5)))
 
 
 def _of_chain(function: Callable[[Chain], float]) -> Callable[[Network], Value]:
@@ -237,12 +249,15 @@ def measure(network: Network, measures: Sequence[str] | Mapping[str, Value]) -> 
 def _small_world(
     values: Mapping[str, Value], random: Mapping[str, Sequence[Mapping[str, Value]]]
 ) -> list[Row]:
-    if not {"clustering", "path_length"} <= values.keys():
+    parts = {"clustering", "path_length"}
+    if not parts <= values.keys():
         return []
     ratio = values["clustering"].value / values["path_length"].value
     beside: dict[str, Comparison] = {}
     first = float("nan")
     for model, samples in random.items():
+        if not all(parts <= sample.keys() for sample in samples):
+            continue  # a random network of so few links may have neither
         clustering = float(np.mean([s["clustering"].value for s in samples]))
         length = float(np.mean([s["path_length"].value for s in samples]))
         if clustering == 0:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+from chts_hf.analysis.degrees import PowerLaw, fit_power_law, level_degrees
+from chts_hf.analysis.links import LinkHistory
 from chts_hf.analysis.measures import MEASURES, Comparison, Row, analyse
 from chts_hf.analysis.network import Chain
 from chts_hf.checkpoint.mask_file import MASK_FILE
@@ -25,7 +30,9 @@ def add_parser(commands: Commands) -> None:
         "layers (up → down, v → o, the hidden layers of an MLP) as networks, or each layer by "
         "itself. Every number stands beside the same measure of random networks with as many links "
         "(er) and with the same degrees (degrees), with p, the share of networks at least as far "
-        "out.",
+        "out. Two "
+        "small tables follow: which levels' degrees a power law describes (with the measure "
+        "exponent), and what became of the links of each layer.",
         examples=[
             "chts-hf analyze output/demo",
             "chts-hf analyze output/run/checkpoint-500 --layers --only 'fc1' --json",
@@ -47,20 +54,41 @@ def add_parser(commands: Commands) -> None:
     parser.set_defaults(run=_run)
 
 
+@dataclass(frozen=True)
+class Analysis:
+    """What the command finds out about one network.
+
+    Attributes:
+        rows: the measures.
+        laws: level → the power law of its degrees, None where there is nothing to fit.
+        links: layer → what its links have been through.
+    """
+
+    rows: list[Row]
+    laws: Mapping[str, PowerLaw | None]
+    links: Mapping[str, LinkHistory]
+
+
 def _run(arguments: argparse.Namespace) -> int:
-    networks = _networks(arguments.folder, arguments.layers, arguments.only)
+    networks, links = _networks(arguments.folder, arguments.layers, arguments.only)
     found = {
-        chain.name: analyse(chain, arguments.measures, arguments.nulls, arguments.seed)
+        chain.name: Analysis(
+            analyse(chain, arguments.measures, arguments.nulls, arguments.seed),
+            _power_laws(chain, arguments.seed) if "exponent" in arguments.measures else {},
+            {layer: links[layer] for layer in chain.layers if layer in links},
+        )
         for chain in networks
     }
     if arguments.json:
-        print(json.dumps(as_json(found), indent=2))
+        print(json.dumps({name: as_json(one) for name, one in found.items()}, indent=2))
     else:
-        print("\n\n".join(as_text(name, rows) for name, rows in found.items()))
+        print("\n\n".join(as_text(name, one) for name, one in found.items()))
     return 0
 
 
-def _networks(folder: str, layers: bool, only: str | None) -> list[Chain]:
+def _networks(
+    folder: str, layers: bool, only: str | None
+) -> tuple[list[Chain], dict[str, LinkHistory]]:
     from chts_hf.analysis.network import single_layer
     from chts_hf.analysis.report import read_run
 
@@ -78,29 +106,57 @@ def _networks(folder: str, layers: bool, only: str | None) -> list[Chain]:
         raise ValueError(
             f"--only {only!r} finds none of {', '.join(network.name for network in networks)}"
         )
-    return chosen
+    return chosen, run.links()
 
 
-def as_json(found: dict[str, list[Row]]) -> dict[str, Any]:
-    """Network → measure → value, error and null models."""
-    return {
-        name: {
-            row.measure: {
-                "value": row.value,
-                "error": row.error,
-                "nulls": {
-                    model: {k: v for k, v in asdict(comparison).items() if k != "values"}
-                    for model, comparison in row.nulls.items()
-                },
-            }
-            for row in rows
+def _power_laws(chain: Chain, seed: int) -> dict[str, PowerLaw | None]:
+    rng = np.random.default_rng([seed, 9])
+    return {level: fit_power_law(k, rng) for level, k in level_degrees(chain).items()}
+
+
+def as_json(found: Analysis) -> dict[str, Any]:
+    """Measure → value, error and null models; beside them "power_laws" and "link_history"."""
+    measures = {
+        row.measure: {
+            "value": row.value,
+            "error": row.error,
+            "nulls": {
+                model: {k: v for k, v in asdict(comparison).items() if k != "values"}
+                for model, comparison in row.nulls.items()
+            },
         }
-        for name, rows in found.items()
+        for row in found.rows
     }
+    laws = {level: law and _law_as_json(law) for level, law in found.laws.items()}
+    links = {
+        layer: asdict(one)
+        | {
+            "itop_rate": one.itop_rate,
+            "overlap": one.overlap,
+            "overlap_at_random": one.overlap_at_random,
+        }
+        for layer, one in found.links.items()
+    }
+    return {**measures, "power_laws": laws, "link_history": links}
 
 
-def as_text(name: str, rows: Sequence[Row]) -> str:
-    """A table of one network."""
+def _law_as_json(law: PowerLaw) -> dict[str, Any]:
+    values = asdict(law) | {"verdict": law.verdict}
+    # JSON has no NaN.
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+
+
+def as_text(name: str, found: Analysis) -> str:
+    """The tables of one network."""
+    tables = [_measures(found.rows)]
+    if found.laws:
+        tables.append(_laws(found.laws))
+    if found.links:
+        tables.append(_links(found.links))
+    return "\n\n".join([f"{name}\n{tables[0]}", *tables[1:]])
+
+
+def _measures(rows: Sequence[Row]) -> str:
     cells = [["measure", "value", "same density", "p", "same degrees", "p"]]
     for row in rows:
         error = f" ± {row.error:.2g}" if row.error else ""
@@ -108,9 +164,34 @@ def as_text(name: str, rows: Sequence[Row]) -> str:
         for model in ("er", "degrees"):
             shown += _shown(row.nulls.get(model))
         cells.append(shown)
+    return _table(cells)
+
+
+def _laws(laws: Mapping[str, PowerLaw | None]) -> str:
+    cells = [["degrees of", "exponent", "from k", "neurons", "fit's p", ""]]
+    for level, law in laws.items():
+        if law is None:
+            cells.append([level, "–", "–", "–", "–", "nothing to fit"])
+            continue
+        exponent = f"{law.exponent:.3g} ± {law.error:.2g}"
+        cells.append([level, exponent, str(law.k_min), str(law.tail), f"{law.p:.2g}", law.verdict])
+    return _table(cells)
+
+
+def _links(links: Mapping[str, LinkHistory]) -> str:
+    cells = [["links of", "weights", "links", "ever (ITOP)", "removed", "came back", "at random"]]
+    for layer, one in links.items():
+        removed = "–" if one.removed is None else f"{one.removed:,}"
+        shares = (one.itop_rate, one.overlap, one.overlap_at_random)
+        itop, back, random = ("–" if share is None else f"{share:.2%}" for share in shares)
+        cells.append([layer, f"{one.weights:,}", f"{one.links:,}", itop, removed, back, random])
+    return _table(cells)
+
+
+def _table(cells: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
-    return "\n".join([name, *(line.rstrip() for line in lines)])
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _shown(comparison: Comparison | None) -> list[str]:

@@ -49,6 +49,9 @@ class DataArguments:
     )
     max_train_samples: int | None = option(None, "Use only so many of the other training images.")
     max_predict_samples: int | None = option(None, "Use only so many test images.")
+    record_topology: bool = option(
+        False, "Keep counts and masks of the run in output_dir/topology, for `chts-hf report`."
+    )
 
     def __post_init__(self) -> None:
         """Check what does not need the data.

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from chts_hf import CHTsCallback, CHTsConfig
 from chts_hf.analysis import TopologyLogger
 from chts_hf.analysis.history import read_history
+from chts_hf.analysis.links import LinkHistory
 from tests.builders import tiny_trainer
 
 CONFIG = CHTsConfig(sparsity=0.7, update_interval=2, t_end=0.8, rewarm_steps=0)
@@ -72,6 +73,33 @@ def test_counts_are_those_of_the_masks(tmp_path):
             assert counts["links"] == mask.sum()
             assert counts["from_start"] == (mask & first[name]).sum()
             assert counts["active_out"] == mask.any(axis=1).sum()
+
+
+def test_the_links_that_ever_were_are_counted_also_after_a_resume(tmp_path):
+    saved = {"save_strategy": "steps", "save_steps": 6}
+    _, sparse, _ = run(tmp_path, **saved)
+    history = read_history(tmp_path)
+    ever = sparse.sparsifier.state_dict()["ever"]
+    for target in sparse.sparsifier.targets:
+        mine = history.links()[target.name]
+        assert mine.ever == int(ever[target.parameter_name].sum())
+        assert mine.weights == ever[target.parameter_name].numel()
+        assert mine.itop_rate == mine.ever / mine.weights
+        assert mine.overlap == mine.returned / mine.removed
+    total = [
+        sum(getattr(one, key) for one in history.links().values()) for key in ("ever", "weights")
+    ]
+    assert history.records[-1]["itop_rate"] == pytest.approx(total[0] / total[1])
+    assert total[0] > sum(one.links for one in history.links().values())
+    run(tmp_path, resume=str(tmp_path / "checkpoint-6"), **saved)
+    assert read_history(tmp_path).links() == history.links()
+
+
+def test_histories_of_older_runs_say_what_they_do_not_know():
+    counts = {"links": 5, "removed": 0, "overlap": 0, "expected_overlap": 0.0}
+    old = LinkHistory.of_record([4, 5], counts)
+    assert (old.weights, old.links) == (20, 5)
+    assert (old.itop_rate, old.overlap, old.overlap_at_random) == (None, None, None)
 
 
 def test_the_trainers_loggers_see_every_update(tmp_path):

@@ -19,10 +19,11 @@ from chts_hf.analysis import (  # noqa: E402
     ccdf,
     find_communities,
     fit_power_law,
+    hyperbolicity,
     single_layer,
 )
 from chts_hf.analysis import structure as s  # noqa: E402
-from chts_hf.analysis.degrees import _draw  # noqa: E402
+from chts_hf.analysis.degrees import _draw, level_degrees  # noqa: E402
 from chts_hf.analysis.measures import compare  # noqa: E402
 from chts_hf.analysis.paths import (  # noqa: E402
     distances,
@@ -109,11 +110,72 @@ def test_degree_distributions_and_their_power_law():
     assert fit_power_law(np.array([3, 3, 4]), rng) is None
 
 
+@pytest.mark.parametrize(("exponent", "k_min"), [(2.2, 1), (2.5, 6), (3.5, 10)])
+def test_the_fit_is_the_packages(exponent, k_min):
+    powerlaw = pytest.importorskip("powerlaw")
+    rng = np.random.default_rng(4)
+    degree = _draw(exponent, k_min, 300, rng)
+    degree[:60] = rng.integers(1, k_min + 1, 60)
+    law = fit_power_law(degree, rng, samples=0)
+    ranges = {"alpha": [1.01, 20]}
+    other = powerlaw.Fit(
+        degree, discrete=True, estimate_discrete=False, verbose=False, parameter_ranges=ranges
+    )
+    assert law is not None
+    assert law.k_min == other.xmin
+    assert law.exponent == pytest.approx(other.power_law.alpha, abs=1e-3)
+    # The package looks at the degrees that occur, and not at the gaps between them.
+    assert law.distance == pytest.approx(other.power_law.D, abs=2e-3)
+    assert law.distance > other.power_law.D - 1e-6
+
+
+def test_degrees_in_a_narrow_range_far_out_are_no_power_law():
+    # Exponents so large, so far out, that 1 minus a share is 1: no digits are left for the shares
+    # unless they are computed by themselves.
+    degree = np.random.default_rng(2).poisson(200, 512)
+    law = fit_power_law(degree, np.random.default_rng(0))
+    assert law is not None
+    assert 0.05 < law.distance < 0.5
+    assert law.p < 0.1
+    assert law.verdict == "no power law"
+    # Two degrees are no tail: some law goes through both of them.
+    three = np.repeat([1, 2, 3, 4], [180, 40, 30, 9])
+    law = fit_power_law(three, np.random.default_rng(0), samples=0)
+    assert law is None or law.k_min <= 2
+    falls_faster = np.array([500] * 100 + [501] * 10 + [502])
+    assert fit_power_law(falls_faster, np.random.default_rng(0)) is None
+
+
+def test_p_is_spread_evenly_where_the_law_is_true():
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        law = fit_power_law(_draw(2.5, 2, 200, rng), rng, samples=20)
+        assert law is not None
+        found.append(law.p)
+    assert sum(p < 0.1 for p in found) <= 4
+    assert 0.25 < np.mean(found) < 0.9
+    assert np.std(found) > 0.1
+
+
+def test_degrees_of_levels_are_those_of_the_network():
+    chain = small_chain()
+    levels = level_degrees(chain)
+    assert list(levels) == ["all", "inputs", "hidden 1", "outputs"]
+    degree = Network(chain, 0).degree
+    assert np.array_equal(levels["all"], degree)
+    for i, name in enumerate(["inputs", "hidden 1", "outputs"]):
+        assert np.array_equal(levels[name], degree[chain.levels == i])
+    sides = level_degrees(single_layer("x", chain.masks[0]))
+    assert sides["inputs"].tolist() == chain.masks[0].sum(axis=0).tolist()
+    assert sides["outputs"].tolist() == chain.masks[0].sum(axis=1).tolist()
+
+
 @pytest.mark.parametrize(("name", "plausible"), [("law", True), ("poisson", False)])
 def test_a_power_law_is_told_from_a_poisson_distribution(name, plausible):
     rng = np.random.default_rng(1)
     degree = _draw(2.5, 2, 400, rng) if name == "law" else rng.poisson(30, 400) + 1
-    law = fit_power_law(degree, rng, samples=8)
+    law = fit_power_law(degree, rng)
     assert law is not None
     assert law.plausible is plausible
 
@@ -178,3 +240,33 @@ def test_analysis_puts_every_measure_beside_both_null_models():
 def test_a_layer_without_links_is_measured_without_complaint():
     rows = analyse(single_layer("x", np.zeros((4, 4), bool)), nulls=1)
     assert [(row.measure, row.value) for row in rows] == [("links", 0.0)]
+
+
+def test_links_that_do_not_hang_together_have_no_place_in_the_disk():
+    rows = {row.measure: row for row in analyse(single_layer("x", np.eye(10, dtype=bool)), nulls=3)}
+    assert (rows["links"].value, rows["clustering"].value, rows["path_length"].value) == (10, 0, 1)
+    assert rows["modularity"].value == pytest.approx(0.9)
+    assert not {"greedy_routability", "angular_separation"} & rows.keys()
+    with pytest.raises(ValueError, match="x has too few links for a place in the disk"):
+        hyperbolicity(single_layer("x", np.eye(10, dtype=bool)))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_is_small_is_measured_without_complaint(seed):
+    rng = np.random.default_rng(seed)
+    into, between, out = rng.integers(1, 7, 3)
+    density = rng.random() ** 2
+    first, second = rng.random((between, into)) < density, rng.random((out, between)) < density
+    chain = single_layer("x", first) if seed % 2 else Chain("c", ("a", "b"), (first, second))
+    rows = analyse(chain, nulls=1, seed=seed)
+    assert rows[0].value == sum(mask.sum() for mask in chain.masks)
+    assert all(np.isfinite(row.value) for row in rows)
+
+
+def test_a_random_network_that_is_too_small_is_no_comparison():
+    mask = np.zeros((3, 3), bool)
+    mask[0, 0] = mask[1, 1] = True  # two links drawn at random often share a neuron
+    rows = {row.measure: row for row in analyse(single_layer("x", mask), nulls=5)}
+    assert rows["path_length"].value == 1
+    assert rows["path_length"].nulls.keys() == {"degrees"}
+    assert rows["links"].nulls.keys() == {"er", "degrees"}

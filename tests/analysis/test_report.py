@@ -17,7 +17,10 @@ from chts_hf import CHTsCallback, CHTsConfig, cli  # noqa: E402
 from chts_hf.analysis import TopologyLogger, load_network  # noqa: E402
 from chts_hf.analysis.history import read_history  # noqa: E402
 from chts_hf.analysis.report import read_run, write_report  # noqa: E402
+from chts_hf.analysis.report.data import RunData  # noqa: E402
+from chts_hf.analysis.report.page import render  # noqa: E402
 from chts_hf.analysis.report.svg import Axis, Series, chart, number  # noqa: E402
+from chts_hf.checkpoint.mask_file import load_masks  # noqa: E402
 from tests.builders import tiny_trainer  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -125,6 +128,28 @@ def test_a_dense_run_has_its_losses(run_folder, tmp_path):
     assert "This run kept no masks" in page
 
 
+@pytest.mark.parametrize("scale", [1, 100], ids=["share", "per cent"])
+def test_accuracy_is_shown_in_per_cent_however_it_was_logged(tmp_path, scale):
+    log = [
+        {"step": step, "eval_accuracy": scale * accuracy, "eval_loss": 1.0}
+        for step, accuracy in ((10, 0.004), (20, 0.5), (30, 0.9656))
+    ]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": log}))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "<b>96.6%</b><span>accuracy on validation</span>" in page
+    assert "Accuracy went from 0.4% to 96.6%" in page
+
+
+def test_a_network_in_pieces_has_a_page_without_a_disk():
+    masks = {"a": np.eye(6, dtype=bool), "b": np.eye(6, dtype=bool)[::-1]}
+    chains = {"a → b": ["a", "b"]}
+    run = RunData("pieces", [], {}, {}, [], [0, 1], lambda step: masks, chains, lambda: {})
+    page = render(run, None, nulls=2, seed=0)
+    assert 'class="rim"' not in page
+    assert "At the end: not tested, too few of its links hang together." in page
+    assert "<td>path length" in page
+
+
 def test_without_a_recorded_history_checkpoints_serve(run_folder, tmp_path):
     for step in (6, 12):
         shutil.copytree(run_folder / f"checkpoint-{step}", tmp_path / f"checkpoint-{step}")
@@ -160,12 +185,33 @@ def test_the_commands(run_folder, tmp_path, capsys):
     assert cli.main(["analyze", folder, "--layers", "--only", "fc1", *some]) == 0
     table = capsys.readouterr().out
     assert table.count("clustering") == 2
+    assert len(re.findall(r"^model\S+fc1\S* +[\d,]+ +[\d,]+ +[\d.]+% +– ", table, re.M)) == 2
+    assert "degrees of" not in table
+    laws = ["--layers", "--only", "encoder.*fc1", "--nulls", "1", "--measures", "exponent"]
+    assert cli.main(["analyze", folder, *laws]) == 0
+    assert re.search(r"^outputs +", capsys.readouterr().out, re.M)
+    assert cli.main(["analyze", folder, "--json", *laws]) == 0
+    (one,) = json.loads(capsys.readouterr().out).values()
+    assert one["power_laws"].keys() == {"all", "inputs", "outputs"}
+    fits = [law for law in one["power_laws"].values() if law]
+    assert all(0 <= fit["p"] <= 1 and fit["verdict"] for fit in fits)
+    assert fits
     assert cli.main(["analyze", folder, "--only", "nothing"]) == 1
     assert "finds none of" in capsys.readouterr().err
     assert cli.main(["analyze", str(tmp_path)]) == 1
     assert "holds no masks" in capsys.readouterr().err
     assert cli.main(["analyze", str(run_folder), "--only", "encoder.*fc1", "--json", *some]) == 0
-    assert json.loads(capsys.readouterr().out) == found  # its last masks are the checkpoint's
+    again = json.loads(capsys.readouterr().out)
+    links = [one[name].pop("link_history") for one in (found, again)]
+    assert again == found  # its last masks are the checkpoint's
+    state, _ = load_masks(folder)
+    for layer in chain.layers:
+        of_checkpoint, of_run = (one[layer] for one in links)
+        ever = state["ever"][f"{layer.removesuffix('.weight')}.weight"]
+        assert of_checkpoint["ever"] == of_run["ever"] == int(ever.sum())
+        assert of_checkpoint["itop_rate"] == of_run["itop_rate"] == float(ever.float().mean())
+        assert of_checkpoint["removed"] is of_checkpoint["overlap"] is None
+        assert of_run["overlap"] == of_run["returned"] / of_run["removed"]
     assert len(masks) == len(read_history(run_folder).layers)
 
 

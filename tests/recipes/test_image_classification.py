@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageClassification
 
+from chts_hf.analysis.history import read_history
 from chts_hf.vision.arguments import read_arguments
 from recipes import compact_mlp, image_classification
 
@@ -97,6 +98,25 @@ def test_a_compact_model_is_smaller_and_as_good(tmp_path: Path) -> None:
     small = AutoModelForImageClassification.from_pretrained(tmp_path / "out/compact")
     assert small.config.hidden_sizes == results["compact_hidden_sizes"]
     assert "| compact | " in compact_mlp.table(results)
+
+
+def test_a_run_keeps_its_masks_for_the_report(
+    tmp_path: Path, trained: tuple[Path, dict[str, Any]]
+) -> None:
+    results = image_classification.main([config(tmp_path), "--record_topology", "true"])
+    history = read_history(tmp_path / "out")
+    assert history is not None
+    assert [record["update"] for record in history.records] == [0, 1, 2, 3]
+    assert history.records[-1]["itop_rate"] == results["itop_rate"]
+    assert [len(layers) for layers in history.chains.values()] == [3]
+    first, last = (history.masks(history.frames[i]) for i in (0, -1))
+    assert sum(int(mask.sum()) for mask in last.values()) == results["links"]
+    assert any((first[name] != last[name]).any() for name in last)
+    log = json.loads((tmp_path / "out/trainer_state.json").read_text())["log_history"]
+    assert sum("topology/overlap" in entry and "loss" not in entry for entry in log) >= 3
+    # Watching changes nothing, and nothing is kept unless asked for.
+    assert results["predict_loss"] == trained[1]["predict_loss"]
+    assert read_history(trained[0]) is None
 
 
 def test_a_dense_run_is_counted_over_the_same_layers(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chts_hf.analysis.checkpoint import load_network
+from chts_hf.analysis.checkpoint import load_links, load_network
 from chts_hf.analysis.history import History, read_history
+from chts_hf.analysis.links import LinkHistory
 from chts_hf.analysis.network import Chain, Mask, single_layer
 from chts_hf.checkpoint.mask_file import MASK_FILE
 
@@ -28,6 +29,7 @@ class RunData:
         frames: steps whose masks are there, ascending.
         masks: step → layer → mask.
         chains: chain's name → its layers.
+        links: layer → what its links have been through, as far as it is known.
     """
 
     name: str
@@ -38,6 +40,7 @@ class RunData:
     frames: list[int]
     masks: Callable[[int], dict[str, Mask]] = field(repr=False)
     chains: dict[str, list[str]]
+    links: Callable[[], dict[str, LinkHistory]] = field(repr=False)
 
     def series(self, *keys: str) -> tuple[list[float], list[float]]:
         """Steps and values of the first of ``keys`` that was logged, one value per step."""
@@ -104,7 +107,9 @@ def read_run(folder: str | Path) -> RunData:
             f"{MASK_FILE}"
         )
     name = folder.resolve().name
-    return RunData(name, log, results, config, records, source.frames, source.masks, chains)
+    return RunData(
+        name, log, results, config, records, source.frames, source.masks, chains, source.links
+    )
 
 
 class _Checkpoints:
@@ -119,6 +124,9 @@ class _Checkpoints:
 
     def masks(self, step: int) -> dict[str, Mask]:
         return load_network(self._folders[step])[0]
+
+    def links(self) -> dict[str, LinkHistory]:
+        return load_links(self._folders[self.frames[-1]]) if self.frames else {}
 
     def chains(self) -> dict[str, list[str]]:
         if not self.frames:

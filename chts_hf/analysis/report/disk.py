@@ -18,9 +18,11 @@ def disk(network: Network, alt: str) -> str:
     """Nodes at their angle and radius, coloured by community, with links along geodesics.
 
     The six largest communities have a colour, links within one have it too; a node is the larger
-    the more links it has.
+    the more links it has. Empty where the network has no place in the disk.
     """
     embedding = network.embedding
+    if embedding is None:
+        return ""
     communities = network.communities[embedding.nodes]
     degree = network.degree[embedding.nodes]
     scale = (_SIDE / 2 - 12) / max(float(embedding.radius.max()), 1e-9)

@@ -62,7 +62,8 @@ def mask_images(run: RunData, chain: Chain, last: Network) -> Section:
 def angle_orders(network: Network) -> dict[str, tuple[Ints, Ints]]:
     """Layer → order of its rows and of its columns by angle; neurons not in the disk come last."""
     angle = np.full(len(network.degree), np.inf)
-    angle[network.embedding.nodes] = network.embedding.angle
+    if network.embedding is not None:
+        angle[network.embedding.nodes] = network.embedding.angle
     levels = [
         np.argsort(angle[network.chain.levels == level], kind="stable")
         for level in range(len(network.chain.sizes))
@@ -98,15 +99,9 @@ def degree_distributions(first: Chain, last: Chain, seed: int) -> Section:
             share = law.tail / max(int(np.count_nonzero(now)), 1)
             fit = share * (k / law.k_min) ** (1 - law.exponent)
             series.append(Series(f"fit, γ = {law.exponent:.2f}", k.tolist(), fit.tolist(), 0))
-            verdict = (
-                "a power law is plausible" if law.plausible
-                else "no power law" if law.p < 0.1
-                else "an exponential tail fits as well or better" if law.against_exponential <= 0
-                else "too few neurons in the tail to tell"
-            )  # fmt: skip
             said.append(
                 f"{label}: γ = {law.exponent:.2f} ± {law.error:.2f} from {law.k_min} links on "
-                f"({law.tail} neurons, p = {law.p:.2f}): {verdict}"
+                f"({law.tail} neurons, p = {law.p:.2f}): {law.verdict}"
             )
         else:
             said.append(f"{label}: too few different degrees for a fit")
@@ -149,12 +144,13 @@ def disks(
         )
     if len(run.frames) == 1:
         figures, said = figures[1:], said[1:]
-    return Section("In the hyperbolic disk", what, row(figures), " ".join(said))
+    drawn = [figure for figure in figures if figure[1]]
+    return Section("In the hyperbolic disk", what, row(drawn) if drawn else "", " ".join(said))
 
 
 def _verdict(verdict: Verdict | None, rows: Sequence[Row]) -> str:
     if verdict is None:
-        return "not tested."
+        return "not tested, too few of its links hang together."
     nulls = next(len(r.nulls["degrees"].values) for r in rows if "degrees" in r.nulls)
     numbers = (
         f"GR-score {verdict.routability[0]:.2f} (rewired {verdict.routability[1]:.2f}), ASI "
@@ -173,7 +169,8 @@ def table(rows: Sequence[Row], chain: Chain) -> Section:
         f"The layers {chain.name} at the end, beside random networks of the same density "
         "(Erdős–Rényi) and of the same degrees (rewired): mean ± standard deviation over them, and "
         "p, the share of networks at least as far out, in bold from 0.05 down. A ± behind the "
-        "value is the sampling error where the measure was sampled."
+        "value is the standard error of sampled nodes or of a fit; modularity and angular "
+        "separation are single draws of the seed."
     )
     lines = []
     for one in rows:

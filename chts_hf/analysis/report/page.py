@@ -116,13 +116,9 @@ def _lead(run: RunData) -> str:
 
 
 def _tiles(run: RunData) -> str:
-    tiles: list[tuple[str, Any]] = []
-    for key, name, share in sections.SCORES:
-        _, values = run.series(key)
-        if values:
-            tiles.append(
-                (f"{name} on validation", f"{values[-1]:.1%}" if share else f"{values[-1]:.1f}")
-            )
+    tiles: list[tuple[str, Any]] = [
+        (f"{score.name} on validation", score.latest) for score in sections.scores(run)
+    ]
     if run.frames:
         masks = run.masks(run.frames[-1]).values()
         links = sum(int(np.count_nonzero(mask)) for mask in masks)

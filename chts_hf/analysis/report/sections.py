@@ -39,11 +39,45 @@ class Section:
 
 _NOT_RECORDED = (
     "Not recorded in this run: add TopologyLogger to the Trainer's callbacks, or "
-    "--record_topology true to the translation recipe."
+    "--record_topology true to a recipe's options."
 )
 
-#: Scores that a run may have logged: key, name, whether it is a share of one.
-SCORES = (("eval_bleu", "BLEU", False), ("eval_accuracy", "accuracy", True))
+
+@dataclass(frozen=True)
+class Score:
+    """A score that the Trainer logged in its evaluations.
+
+    Attributes:
+        name: what it is called on the page.
+        steps: the steps of the evaluations.
+        values: one each.
+        share: whether they are shares of one, to be shown in per cent.
+    """
+
+    name: str
+    steps: list[float]
+    values: list[float]
+    share: bool
+
+    @property
+    def latest(self) -> str:
+        """The last value as the page writes it."""
+        return f"{self.values[-1]:.1%}" if self.share else f"{self.values[-1]:.1f}"
+
+
+def scores(run: RunData) -> list[Score]:
+    """The scores that a run logged: BLEU, accuracy.
+
+    Accuracy is logged as a share of one (the package ``evaluate``) or in per cent (the image
+    recipe). A run with a value above 1 has it in per cent: no share is.
+    """
+    found = []
+    for key, name, share in (("eval_bleu", "BLEU", False), ("eval_accuracy", "accuracy", True)):
+        steps, values = run.series(key)
+        if values:
+            scale = 100 if share and max(values) > 1 else 1
+            found.append(Score(name, steps, [value / scale for value in values], share))
+    return found
 
 
 def row(figures: Sequence[tuple[str, str]]) -> str:
@@ -62,15 +96,12 @@ def learning(run: RunData) -> Section:
     )
     step = Axis("optimizer step", low=0)
     figures, said = [], []
-    for key, name, share in SCORES:
-        steps, values = run.series(key)
-        if steps:
-            alt = f"{name} on validation: {_ends(values, share)}"
-            axis = Axis(name, low=0, percent=share)
-            one = Series("validation", steps, values, 2)
-            figures.append((f"{name} on validation", chart([one], step, axis, alt)))
-            said.append(f"{name} went from {_ends(values, share)}")
-            break
+    for score in scores(run)[:1]:
+        alt = f"{score.name} on validation: {_ends(score.values, score.share)}"
+        axis = Axis(score.name, low=0, percent=score.share)
+        one = Series("validation", score.steps, score.values, 2)
+        figures.append((f"{score.name} on validation", chart([one], step, axis, alt)))
+        said.append(f"{score.name} went from {_ends(score.values, score.share)}")
     train, evaluation = run.series("loss"), run.series("eval_loss")
     lines = [
         Series(label, *points, colour, style)
