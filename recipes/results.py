@@ -25,6 +25,7 @@ from typing import Any
 from benchmark_tables import TABLES, benchmark_table
 
 from chts_hf.compare.page import write_comparison
+from chts_hf.compare.record import record_value
 from chts_hf.compare.spec import read_comparison
 from chts_hf.compare.tables import short_commit
 
@@ -42,7 +43,12 @@ PAGES = (
 NEEDED = ("setting", "dataset", "method", "target_sparsity", "seed", "steps", "commit", "machine")
 #: What a kind of run is known by → its columns with a mean over seeds: title, key, digits.
 SCORES = {
-    "predict_bleu": (("BLEU", "predict_bleu", 2), ("chrF", "predict_chrf", 2)),
+    "predict_bleu": (
+        ("BLEU", "predict_bleu", 2),
+        ("chrF", "predict_chrf", 2),
+        ("length ratio", "length_ratio", 3),
+        ("loops %", "loop_percent", 1),
+    ),
     "predict_accuracy": (("accuracy %", "predict_accuracy", 2),),
 }
 #: The columns that every run has.
@@ -59,9 +65,11 @@ HEAD = """# Results
 Every number here was written by `python recipes/results.py` from the files under
 [results/](results/), one for each run. BLEU and chrF are sacreBLEU's on the test set, accuracy is
 that on the test images; the validation loss is the cross-entropy in nats per target token, or per
-image. A value behind ± is the standard
-error over seeds; with one seed there is none, and BLEU differs by about ±1 from seed to seed at
-these sizes, at times by more. Times compare within one table at most: runs shared their machine.
+image. The length ratio is words translated over words of the references, and loops are translations
+of more than twice their reference's length: see [comparison.md](comparison.md). A value behind ± is
+the standard error over seeds; with one seed there is none, and BLEU differs by about ±1 from seed to
+seed at these sizes, at times by more. Times compare within one table at most: runs shared their
+machine.
 """
 
 
@@ -92,7 +100,11 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         name = run.get("label", run["method"])  # a comparison may have variants of a method
         rows.setdefault((name, run["target_sparsity"]), []).append(run)
     scores = [columns for key, columns in SCORES.items() if key in runs[0]]
-    measured = (*scores[0], *MEASURED)
+    measured = [
+        column
+        for column in (*scores[0], *MEASURED)
+        if any(record_value(run, column[1]) is not None for run in runs)
+    ]
     titles = ["method", "sparsity asked", *(title for title, _, _ in measured), "seeds", "commit"]
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
 
@@ -101,7 +113,8 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
 
     for (method, sparsity), group in sorted(rows.items(), key=order):
         cells = [method, f"{sparsity:g}"]
-        cells += [_mean([run.get(key) for run in group], digits) for _, key, digits in measured]
+        for _, key, digits in measured:
+            cells.append(_mean([record_value(run, key) for run in group], digits))
         cells.append(", ".join(str(run["seed"]) for run in group))
         cells.append(", ".join(sorted({short_commit(run["commit"]) for run in group})))
         lines.append(f"| {' | '.join(cells)} |")

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from chts_hf.compare.flops import relative_training_flops
+from chts_hf.compare.lengths import length_ratio, loop_percent
+from chts_hf.compare.significance import decode_statistics
 from chts_hf.compare.spec import Comparison, Run, differing
 
+#: What is computed from a record's sentence statistics: name → function of them.
+OF_SENTENCES = {"length_ratio": length_ratio, "loop_percent": loop_percent}
 #: Series of a curve: its name in the record → the key of the Trainer's log entries.
 SERIES = {
     "eval_loss": "eval_loss",
@@ -79,6 +83,23 @@ def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]
                 found[name].setdefault(entry["step"], float(f"{entry[key]:.5g}"))
     return {name: [[step, value] for step, value in series.items()]
             for name, series in found.items() if series}  # fmt: skip
+
+
+def record_value(record: Mapping[str, Any], name: str) -> float | None:
+    """Look a number of a record up, or compute it from what the record holds.
+
+    Args:
+        record: a run's.
+        name: a key of the record, or of :data:`OF_SENTENCES`.
+
+    Returns:
+        The number; None where the record has not what it takes.
+    """
+    if name in OF_SENTENCES:
+        text = record.get("bleu_statistics")
+        return None if text is None else OF_SENTENCES[name](decode_statistics(text))
+    value: float | None = record.get(name)
+    return value
 
 
 def record_path(folder: Path, run: Run) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from chts_hf.compare.record import record_value
 from chts_hf.compare.significance import Paired, compare, decode_statistics, pool
 from chts_hf.compare.spec import Comparison, Run, differing
 
@@ -53,8 +54,8 @@ class Row:
     tests: Mapping[str, Tested] = field(default_factory=dict)
 
     def values(self, name: str) -> list[float]:
-        """A number of each record that has it."""
-        found = (record.get(name) for record in self.records.values())
+        """A number of each record that has it, stored or computed."""
+        found = (record_value(record, name) for record in self.records.values())
         return [value for value in found if value is not None]
 
     def mean(self, name: str) -> float:

@@ -79,14 +79,16 @@ def missing_text(comparison: Comparison, missing: Sequence[Run]) -> str:
 
 
 def quality_table(comparison: Comparison, rows: Sequence[Row]) -> str:
-    """BLEU, chrF and validation loss beside training FLOPs and published BLEU, if there is any."""
+    """BLEU, its lengths, chrF, validation loss, training FLOPs, and published BLEU if there is."""
     published = PUBLISHED[comparison.published].bleu if comparison.published else {}
-    titles = ["method", "sparsity asked", "BLEU", "chrF", "validation loss", "training FLOPs"]
+    titles = ["method", "sparsity asked", "BLEU", "chrF", "length ratio", "loops %",
+              "validation loss", "training FLOPs"]  # fmt: skip
     titles += ["BLEU, published"] * bool(published) + ["seeds"]
     lines = []
     for row in rows:
         cells = [row.label, f"{row.sparsity:g}"]
         cells += [_mean(row, name, 2) for name in ("predict_bleu", "predict_chrf")]
+        cells += [_mean(row, "length_ratio", 3), _mean(row, "loop_percent", 1)]
         cells += [_mean(row, "eval_loss", 4), f"{row.mean('relative_training_flops'):.3f}"]
         if published:
             value, error = published.get((row.label, row.sparsity), (None, None))
@@ -198,8 +200,9 @@ def _table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def summary_data(summary: Summary) -> dict[str, Any]:
     """The tables' numbers as JSON values, unrounded."""
-    names = ("predict_bleu", "predict_chrf", "eval_loss", "relative_training_flops", "sparsity",
-             "itop_rate", "anp", "milliseconds_per_step")  # fmt: skip
+    names = ("predict_bleu", "predict_chrf", "length_ratio", "loop_percent", "eval_loss",
+             "relative_training_flops", "sparsity", "itop_rate", "anp",
+             "milliseconds_per_step")  # fmt: skip
     return {
         "setting": summary.comparison.setting,
         "config": summary.comparison.source,

@@ -54,7 +54,7 @@ def test_a_partial_table_says_what_is_missing(tmp_path: Path) -> None:
     page = comparison_section(summary)
     missing = "dense (seed 1); chts at 0.9 (seed 1); set at 0.9 (seeds 0, 1)"
     assert f"**Missing, 4 of 12 runs:** {missing}." in page
-    assert "| chts | 0.9 | 28.00 | 48.00 | 1.8000 | 0.100 | 0 |" in page
+    assert "| chts | 0.9 | 28.00 | 48.00 | 0.889 | 0.0 | 1.8000 | 0.100 | 0 |" in page
     assert "| chtss | 0.9 | 31.50 ± 0.50 |" in page
     assert "| set |" not in page
     assert summary_data(summary)["missing"] == [
@@ -73,7 +73,7 @@ def test_tables_show_tests_and_what_was_published(tmp_path: Path) -> None:
         if run.label == "chtss":
             one["sparsity"] = 0.7  # the best checkpoint is from before the end of the decay
     page = comparison_section(summarise(made, there, quick), ["made_up/bleu.svg"])
-    assert "| chtss | 0.9 | 31.50 ± 0.50 | 51.00 ± 0.00 | 1.6000 ± 0.0000 |" in page
+    assert "| 31.50 ± 0.50 | 51.00 ± 0.00 | 0.889 ± 0.000 | 0.0 ± 0.0 | 1.6000 ± 0.0000 |" in page
     assert "| 32.86 ± 0.16 | 0, 1 |" in page
     assert "cited, not measured here" in page
     assert "− best baseline, equal FLOPs" in page
