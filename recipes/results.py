@@ -25,7 +25,7 @@ from typing import Any
 from benchmark_tables import TABLES, benchmark_table
 
 from chts_hf.compare.page import write_comparison
-from chts_hf.compare.record import record_value
+from chts_hf.compare.record import derived
 from chts_hf.compare.spec import read_comparison
 from chts_hf.compare.tables import short_commit
 
@@ -67,8 +67,8 @@ Every number here was written by `python recipes/results.py` from the files unde
 that on the test images; the validation loss is the cross-entropy in nats per target token, or per
 image. The length ratio is words translated over words of the references, and loops are translations
 of more than twice their reference's length: see [comparison.md](comparison.md). A value behind ± is
-the standard error over seeds; with one seed there is none, and BLEU differs by about ±1 from seed to
-seed at these sizes, at times by more. Times compare within one table at most: runs shared their
+the standard error over seeds; with one seed there is none, and BLEU differs by about ±1 from seed
+to seed at these sizes, at times by more. Times compare within one table at most: runs shared their
 machine.
 """
 
@@ -87,7 +87,7 @@ def load_runs(folder: Path) -> list[dict[str, Any]]:
         missing = [name for name in NEEDED if run.get(name) is None]
         if missing:
             raise ValueError(f"{path} has no {', '.join(missing)}; run it again to have it named")
-        runs.append(run)
+        runs.append(run | derived(run))
     if not runs:
         raise ValueError(f"no run's results below {folder}")
     return runs
@@ -103,7 +103,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     measured = [
         column
         for column in (*scores[0], *MEASURED)
-        if any(record_value(run, column[1]) is not None for run in runs)
+        if any(run.get(column[1]) is not None for run in runs)
     ]
     titles = ["method", "sparsity asked", *(title for title, _, _ in measured), "seeds", "commit"]
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
@@ -114,7 +114,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     for (method, sparsity), group in sorted(rows.items(), key=order):
         cells = [method, f"{sparsity:g}"]
         for _, key, digits in measured:
-            cells.append(_mean([record_value(run, key) for run in group], digits))
+            cells.append(_mean([run.get(key) for run in group], digits))
         cells.append(", ".join(str(run["seed"]) for run in group))
         cells.append(", ".join(sorted({short_commit(run["commit"]) for run in group})))
         lines.append(f"| {' | '.join(cells)} |")

@@ -11,9 +11,8 @@ from chts_hf.compare.flops import relative_training_flops
 from chts_hf.compare.lengths import length_ratio, loop_percent
 from chts_hf.compare.significance import decode_statistics
 from chts_hf.compare.spec import Comparison, Run, differing
+from chts_hf.config import CHTsConfig
 
-#: What is computed from a record's sentence statistics: name → function of them.
-OF_SENTENCES = {"length_ratio": length_ratio, "loop_percent": loop_percent}
 #: Series of a curve: its name in the record → the key of the Trainer's log entries.
 SERIES = {
     "eval_loss": "eval_loss",
@@ -85,21 +84,27 @@ def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]
             for name, series in found.items() if series}  # fmt: skip
 
 
-def record_value(record: Mapping[str, Any], name: str) -> float | None:
-    """Look a number of a record up, or compute it from what the record holds.
+def derived(record: Mapping[str, Any]) -> dict[str, float]:
+    """Compute what tables show and a record need not store, from what it holds.
+
+    Training FLOPs are charged anew, so that older records count as new ones do.
 
     Args:
-        record: a run's.
-        name: a key of the record, or of :data:`OF_SENTENCES`.
+        record: a run's record or results.
 
     Returns:
-        The number; None where the record has not what it takes.
+        ``length_ratio`` and ``loop_percent`` where it has sentence statistics;
+        ``relative_training_flops`` where it has them already.
     """
-    if name in OF_SENTENCES:
-        text = record.get("bleu_statistics")
-        return None if text is None else OF_SENTENCES[name](decode_statistics(text))
-    value: float | None = record.get(name)
-    return value
+    found: dict[str, float] = {}
+    if record.get("bleu_statistics") is not None:
+        statistics = decode_statistics(record["bleu_statistics"])
+        found["length_ratio"] = length_ratio(statistics)
+        found["loop_percent"] = loop_percent(statistics)
+    if "relative_training_flops" in record:
+        config = CHTsConfig.from_dict(record["chts"])
+        found["relative_training_flops"] = relative_training_flops(config, record["steps"])
+    return found
 
 
 def record_path(folder: Path, run: Run) -> Path:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from chts_hf.compare.record import record_value
+from chts_hf.compare.record import derived
 from chts_hf.compare.significance import Paired, compare, decode_statistics, pool
 from chts_hf.compare.spec import Comparison, Run, differing
 
 #: Methods whose training FLOPs differ by no more than this share are at equal FLOPs.
-EQUAL_FLOPS = 0.05
+EQUAL_FLOPS = 0.1
 #: A paired test: statistics of a system and of another → its result.
 PairedTest = Callable[[np.ndarray, np.ndarray], Paired]
 #: A tested model may miss the sparsity asked for by rounding, not by more.
@@ -54,8 +54,8 @@ class Row:
     tests: Mapping[str, Tested] = field(default_factory=dict)
 
     def values(self, name: str) -> list[float]:
-        """A number of each record that has it, stored or computed."""
-        found = (record_value(record, name) for record in self.records.values())
+        """A number of each record that has it."""
+        found = (record.get(name) for record in self.records.values())
         return [value for value in found if value is not None]
 
     def mean(self, name: str) -> float:
@@ -96,7 +96,7 @@ def summarise(
 
     Each row is tested against the reference (``tests["reference"]``), against the best baseline of
     its sparsity after equal steps (``"steps"``), and against the best one of those with equal
-    training FLOPs, within 5 % (``"flops"``). The best is the one with the lowest validation loss,
+    training FLOPs, within 10 % (``"flops"``). The best is the one with the lowest validation loss,
     so the test set has no part in the choice. A test adds the sentence statistics of the seeds
     that both have, so it needs one in common.
 
@@ -105,6 +105,7 @@ def summarise(
         records: run → its record, of those that are finished.
         test: makes a test; it takes some seconds.
     """
+    records = {run: {**record, **derived(record)} for run, record in records.items()}
     rows = _rows(comparison, records)
     rows = [replace(row, tests=_tests(comparison, rows, row, test)) for row in rows]
     return Summary(
@@ -181,7 +182,7 @@ def best_baseline(comparison: Comparison, rows: Sequence[Row], like: Row, equal:
         comparison: says which methods are baselines.
         rows: to choose from; while runs are missing, only those with the most seeds count.
         like: the row it is for, which is not chosen itself.
-        equal: "steps": all of them; "flops": those with its training FLOPs within 5 %.
+        equal: "steps": all of them; "flops": those with its training FLOPs within 10 %.
 
     Returns:
         The baseline; None if there is none.
