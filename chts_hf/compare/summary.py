@@ -104,6 +104,9 @@ def summarise(
         comparison: what was to be run.
         records: run → its record, of those that are finished.
         test: makes a test; it takes some seconds.
+
+    Raises:
+        ValueError: two records' references differ.
     """
     records = {run: {**record, **derived(record)} for run, record in records.items()}
     rows = _rows(comparison, records)
@@ -130,9 +133,11 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def unlike(records: Mapping[Run, Mapping[str, Any]]) -> list[str]:
-    """Say where runs of one seed differ in what must be the same: batches, weights, test set."""
+    """Say where runs of one seed differ in what must be the same: data, batches, weights, score."""
     found = []
     names = {
+        "dataset": "are of different data",
+        "languages": "translate different languages",
         "batches": "trained on different batches",
         "initial_weights": "began from different weights",
         "bleu_signature": "were scored differently",
@@ -241,7 +246,13 @@ def _tests(
             continue
         seeds = tuple(seed for seed in row.records if seed in other.records)
         if seeds:
-            result = test(_statistics(row, seeds), _statistics(other, seeds))
+            try:
+                result = test(_statistics(row, seeds), _statistics(other, seeds))
+            except ValueError as error:
+                raise ValueError(
+                    f"{row.label} and {other.label} at {row.sparsity:g}, seeds {seeds}: {error}. "
+                    "Records of one comparison must be of one test set"
+                ) from error
             found[name] = Tested(other.label, seeds, result)
     return found
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chts_hf.compare.significance import compare, decode_statistics, encode_statistics
 from chts_hf.compare.summary import best_baseline, mean_and_error, summarise
 from chts_hf.compare.tables import comparison_section, summary_data
 from tests.compare.records import comparison, quick, record, records
@@ -91,6 +92,8 @@ def test_runs_that_are_no_fair_comparison_are_named(tmp_path: Path) -> None:
     run = made.runs()[2]
     for changes, message in (
         ({"batches": "other"}, "runs of seed 0 trained on different batches: dense_seed0, "),
+        ({"dataset": "other"}, "runs of seed 0 are of different data: dense_seed0, "),
+        ({"languages": "en-fr"}, "runs of seed 0 translate different languages: dense_seed0, "),
         ({"initial_weights": "other"}, "runs of seed 0 began from different weights"),
         ({"recipe": {**made.identity(run), "d_model": 9}}, "d_model was 16 and is 9"),
         (
@@ -114,3 +117,13 @@ def test_runs_that_are_no_fair_comparison_are_named(tmp_path: Path) -> None:
     # A run that went on in another folder does not know all of its batches.
     unknown = {**there, run: record(made, run, batches=None)}
     assert summarise(made, unknown, quick).unlike == []
+
+
+def test_records_of_other_references_are_refused(tmp_path: Path) -> None:
+    made = comparison(tmp_path, methods=["dense", "chts"], seeds=[0], proposed=[])
+    there = records(made)
+    other = decode_statistics(there[made.runs()[1]]["bleu_statistics"])
+    other[:, 1] += 1
+    there[made.runs()[1]]["bleu_statistics"] = encode_statistics(other)
+    with pytest.raises(ValueError, match=r"chts and dense at 0.9, seeds .*different test sets"):
+        summarise(made, there, compare)
