@@ -236,7 +236,8 @@ def write_page(comparison: Comparison, results: Path, output: Path) -> None:
     page = output / "comparison.md"
     page.write_text(section, encoding="utf-8")
     print(f"\n{quality_table(comparison, summary.rows)}\n")
-    print("\n".join([missing_text(comparison, summary.missing), *summary.unlike]).strip())
+    said = [missing_text(comparison, summary.missing), *summary.unlike, *summary.unknown]
+    print("\n".join(said).strip())
     print(f"Tables and pictures are in {page}")
 
 

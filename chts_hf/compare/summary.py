@@ -81,12 +81,14 @@ class Summary:
             loss.
         missing: the runs that are not there.
         unlike: what shows that runs are no fair comparison; empty as it should be.
+        unknown: what must be the same and some records cannot tell; likewise.
     """
 
     comparison: Comparison
     rows: Sequence[Row]
     missing: Sequence[Run]
     unlike: Sequence[str]
+    unknown: Sequence[str]
 
 
 def summarise(
@@ -116,6 +118,7 @@ def summarise(
         rows=rows,
         missing=[run for run in comparison.runs() if run not in records],
         unlike=unlike(records),
+        unknown=unknown(records),
     )
 
 
@@ -165,6 +168,19 @@ def unlike(records: Mapping[Run, Mapping[str, Any]]) -> list[str]:
             found.append(
                 f"{run.name} was sparsified otherwise than {first and first.name}: {only[0]}"
             )
+    return found
+
+
+def unknown(records: Mapping[Run, Mapping[str, Any]]) -> list[str]:
+    """Say which runs cannot tell what must be the same in all.
+
+    A run that went on in another folder does not know its batches from before.
+    """
+    found = []
+    for name, what in (("batches", "batches"), ("initial_weights", "first weights")):
+        runs = [run.name for run, record in records.items() if record.get(name) is None]
+        if runs:
+            found.append(f"{what} unknown of {', '.join(runs)}")
     return found
 
 

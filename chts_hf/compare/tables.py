@@ -26,6 +26,7 @@ def comparison_section(summary: Summary, pictures: Sequence[str] = ()) -> str:
         f"## {comparison.title or comparison.setting}",
         provenance(summary),
         *(f"**Not comparable:** {text}." for text in summary.unlike),
+        *(f"**Perhaps not comparable:** {text}." for text in summary.unknown),
         missing_text(comparison, summary.missing),
         quality_table(summary.comparison, summary.rows),
         difference_table(summary.comparison, summary.rows),
@@ -46,10 +47,8 @@ def provenance(summary: Summary) -> str:
     beams = _listed(str(record.get("num_beams", _NONE)) for record in records)
     steps = _listed(str(record["steps"]) for record in records)
     signature = _listed(f"`{record.get('bleu_signature')}`" for record in records)
-    return (
-        f"`{summary.comparison.source}`: {data}, {steps} steps, beam {beams}; "
-        f"{machines}. BLEU {signature}."
-    )
+    configs = _listed(f"`{record['config']}`" for record in records)
+    return f"{configs}: {data}, {steps} steps, beam {beams}; {machines}. BLEU {signature}."
 
 
 def missing_text(comparison: Comparison, missing: Sequence[Run]) -> str:
@@ -117,9 +116,15 @@ def difference_table(comparison: Comparison, rows: Sequence[Row]) -> str:
 
 
 def network_table(rows: Sequence[Row]) -> str:
-    """What the networks became, what they cost here, and the commits they were trained at."""
+    """What the networks became, what they cost here, and the commits they were trained at.
+
+    Where the runs are not all from one machine or one configuration file, each row names its own.
+    """
     titles = ["method", "sparsity asked", "sparsity", "ITOP", "ANP", "ms per step",
               "ms per topology update", "non-zero parameters", "commit"]  # fmt: skip
+    every = [record for row in rows for record in row.records.values()]
+    apart = [name for name in ("machine", "config") if len({one[name] for one in every}) > 1]
+    titles += apart
     lines = []
     for row in rows:
         sparsity = _mean(row, "sparsity", 4) + ("*" if row.ended_too_dense else "")
@@ -129,7 +134,9 @@ def network_table(rows: Sequence[Row]) -> str:
         cells.append(_with_error(*mean_and_error(update_milliseconds(row)), 1))
         cells.append(f"{row.mean('nonzero_parameters'):,.0f}")
         commits = sorted({record["commit"] for record in row.records.values()})
-        lines.append([*cells, ", ".join(short_commit(commit) for commit in commits)])
+        cells.append(", ".join(short_commit(commit) for commit in commits))
+        cells += [_listed(record[name] for record in row.records.values()) for name in apart]
+        lines.append(cells)
     return _table(titles, lines)
 
 
@@ -209,6 +216,7 @@ def summary_data(summary: Summary) -> dict[str, Any]:
         "steps": summary.comparison.steps,
         "missing": [run.name for run in summary.missing],
         "unlike": list(summary.unlike),
+        "unknown": list(summary.unknown),
         "rows": [_row_data(row, names) for row in summary.rows],
     }
 

@@ -115,8 +115,26 @@ def test_runs_that_are_no_fair_comparison_are_named(tmp_path: Path) -> None:
     }
     assert summarise(made, alike, quick).unlike == []
     # A run that went on in another folder does not know all of its batches.
-    unknown = {**there, run: record(made, run, batches=None)}
-    assert summarise(made, unknown, quick).unlike == []
+    silent = {**there, run: record(made, run, batches=None)}
+    summary = summarise(made, silent, quick)
+    assert summary.unlike == []
+    assert summary.unknown == [f"batches unknown of {run.name}"]
+    page = comparison_section(summary)
+    assert f"**Perhaps not comparable:** batches unknown of {run.name}." in page
+    assert "unknown" not in comparison_section(summarise(made, there, quick))
+
+
+def test_rows_name_their_machine_and_configuration_where_they_differ(tmp_path: Path) -> None:
+    made = comparison(tmp_path)
+    there = records(made)
+    page = comparison_section(summarise(made, there, quick))
+    assert f"`{made.source}`: words en-de, 1000 steps, beam 2; a box." in page
+    assert "| non-zero parameters | commit |\n" in page
+    there[made.runs()[1]] |= {"machine": "another", "config": "other.yaml"}  # CHTs, seed 0
+    page = comparison_section(summarise(made, there, quick))
+    assert "| non-zero parameters | commit | machine | config |\n" in page
+    assert f"| 0123456789 | another, a box | other.yaml, {made.source} |" in page
+    assert f"| 0123456789 | a box | {made.source} |" in page
 
 
 def test_records_of_other_references_are_refused(tmp_path: Path) -> None:
