@@ -65,7 +65,8 @@ bench-inference: env ## measure how fast a sparse model generates on this CPU
 	$(RUN) benchmarks/inference.py
 
 compare: env ## compare ten methods in miniature, under half an hour (output/compare)
-	$(RUN) recipes/compare.py configs/compare_demo.yaml --results_dir output/compare/demo_records
+	$(RUN) recipes/compare.py configs/compare_demo.yaml --results_dir output/compare/demo_records \
+		--commit unknown # where git cannot tell, as in an unpacked archive
 
 finetune: env ## make a trained dense translator sparse: CHTss against pruning at once
 	$(RUN) recipes/finetune.py configs/demo.yaml

@@ -13,7 +13,8 @@ others, each from the step where it was stopped. Stop it at any time with Ctrl-C
 CONFIG may be followed by further YAML files for recipes/translation.py and by its options, which
 hold for all runs: --data_dir FOLDER, --max_steps 100, --chts.update_interval 20.
 
-Exit code: 0 all runs are there; 1 a run failed; 75 stopped before the end, call it again.
+Exit code: 0 all runs are there; 1 a run failed; 2 the command or a file is wrong; 75 stopped before
+the end, call it again.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from chts_hf.compare.record import make_record, read_record, record_path, write_
 from chts_hf.compare.runner import Job, State, StopRequest, run_jobs  # noqa: E402
 from chts_hf.compare.spec import Comparison, Run, read_comparison  # noqa: E402
 from chts_hf.compare.tables import missing_text, quality_table  # noqa: E402
+from chts_hf.runs.recipe import run_script  # noqa: E402
 from chts_hf.runs.report import git_commit  # noqa: E402
 from chts_hf.runs.resume import STOPPED  # noqa: E402
 
@@ -65,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_page(comparison, results, output)
         return 0
     if missing and options.commit is None and git_commit(REPOSITORY) is None:
-        raise ValueError("there is no git here to name the runs' commit; say --commit HASH")
+        raise ValueError(
+            "there is no git here to name the commit of the code in the runs' records: say "
+            "--commit HASH, or --commit unknown where nobody can tell"
+        )
     jobs = [make_job(comparison, run, output / run.name) for run in missing]
 
     def finish(job: Job) -> None:
@@ -231,7 +236,8 @@ def write_page(comparison: Comparison, results: Path, output: Path) -> None:
     page = output / "comparison.md"
     page.write_text(section, encoding="utf-8")
     print(f"\n{quality_table(comparison, summary.rows)}\n")
-    print("\n".join([missing_text(comparison, summary.missing), *summary.unlike]).strip())
+    said = [missing_text(comparison, summary.missing), *summary.unlike, *summary.unknown]
+    print("\n".join(said).strip())
     print(f"Tables and pictures are in {page}")
 
 
@@ -250,4 +256,4 @@ def say_what_happened(state: State, total: int, why: str | None, seconds: float)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(lambda: sys.exit(main()))

@@ -6,8 +6,9 @@
 The folder holds `all_results.json` files of `recipes/translation.py` and
 `recipes/image_classification.py` under any names, and the records of `recipes/compare.py` in
 folders named after their settings. Runs of one setting are one table; runs that differ only in
-their seed are one row. A comparison has its tests, pictures and a list of missing runs too. Pages
-that have a mark for a table get it, also for what a benchmark wrote.
+their seed are one row, and others that would be are refused. A comparison has its tests, pictures
+and a list of missing runs too. Pages that have a mark for a table get it, also for what a benchmark
+wrote.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from typing import Any
 from benchmark_tables import TABLES, benchmark_table
 
 from chts_hf.compare.page import write_comparison
-from chts_hf.compare.spec import read_comparison
+from chts_hf.compare.record import derived
+from chts_hf.compare.spec import differing, read_comparison
 from chts_hf.compare.tables import short_commit
+from chts_hf.config import CHTsConfig
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: Where there are marked tables.
@@ -42,7 +45,12 @@ PAGES = (
 NEEDED = ("setting", "dataset", "method", "target_sparsity", "seed", "steps", "commit", "machine")
 #: What a kind of run is known by → its columns with a mean over seeds: title, key, digits.
 SCORES = {
-    "predict_bleu": (("BLEU", "predict_bleu", 2), ("chrF", "predict_chrf", 2)),
+    "predict_bleu": (
+        ("BLEU", "predict_bleu", 2),
+        ("chrF", "predict_chrf", 2),
+        ("length ratio", "length_ratio", 3),
+        ("loops %", "loop_percent", 1),
+    ),
     "predict_accuracy": (("accuracy %", "predict_accuracy", 2),),
 }
 #: The columns that every run has.
@@ -54,14 +62,29 @@ MEASURED = (
     ("training s", "train_runtime", 0),
     ("updates s", "topology_runtime", 1),
 )
+#: What a row's runs must have in common, seeds apart; "chts" and "recipe" are whole sections.
+IN_COMMON = ("chts", "recipe", "dataset", "languages", "train_images", "steps", "num_beams",
+             "hidden_sizes", "batch_size", "learning_rate", "weight_decay")  # fmt: skip
+#: What a page's heading says of a table, and each row where rows differ in it: title, key.
+APART = (
+    ("data", "dataset"),
+    ("steps", "steps"),
+    ("batch", "batch_size"),
+    ("learning rate", "learning_rate"),
+    ("beam", "num_beams"),
+    ("config", "config"),
+    ("machine", "machine"),
+)
 HEAD = """# Results
 
 Every number here was written by `python recipes/results.py` from the files under
 [results/](results/), one for each run. BLEU and chrF are sacreBLEU's on the test set, accuracy is
 that on the test images; the validation loss is the cross-entropy in nats per target token, or per
-image. A value behind ± is the standard
-error over seeds; with one seed there is none, and BLEU differs by about ±1 from seed to seed at
-these sizes, at times by more. Times compare within one table at most: runs shared their machine.
+image. The length ratio is words translated over words of the references, and loops are translations
+of more than twice their reference's length: see [comparison.md](comparison.md). A value behind ± is
+the standard error over seeds; with one seed there is none, and BLEU differs by about ±1 from seed
+to seed at these sizes, at times by more. Times compare within one table at most: runs shared their
+machine.
 """
 
 
@@ -79,21 +102,33 @@ def load_runs(folder: Path) -> list[dict[str, Any]]:
         missing = [name for name in NEEDED if run.get(name) is None]
         if missing:
             raise ValueError(f"{path} has no {', '.join(missing)}; run it again to have it named")
-        runs.append(run)
+        runs.append(run | derived(run))
     if not runs:
         raise ValueError(f"no run's results below {folder}")
     return runs
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
-    """One setting's table: a row for each method and sparsity, by rising sparsity and loss."""
+    """One setting's table: a row for each method and sparsity, by rising sparsity and loss.
+
+    Raises:
+        ValueError: runs of one row differ in more than their seed, or not even in that.
+    """
     rows: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for run in runs:
         name = run.get("label", run["method"])  # a comparison may have variants of a method
         rows.setdefault((name, run["target_sparsity"]), []).append(run)
+    for group in rows.values():
+        check_row(group)
     scores = [columns for key, columns in SCORES.items() if key in runs[0]]
-    measured = (*scores[0], *MEASURED)
+    measured = [
+        column
+        for column in (*scores[0], *MEASURED)
+        if any(run.get(column[1]) is not None for run in runs)
+    ]
+    apart = [(title, key) for title, key in APART if len(distinct(runs, key)) > 1]
     titles = ["method", "sparsity asked", *(title for title, _, _ in measured), "seeds", "commit"]
+    titles += [title for title, _ in apart]
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
 
     def order(item: tuple[tuple[str, float], list[dict[str, Any]]]) -> tuple[float, float]:
@@ -101,11 +136,60 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
 
     for (method, sparsity), group in sorted(rows.items(), key=order):
         cells = [method, f"{sparsity:g}"]
-        cells += [_mean([run.get(key) for run in group], digits) for _, key, digits in measured]
+        for _, key, digits in measured:
+            cells.append(_mean([run.get(key) for run in group], digits))
         cells.append(", ".join(str(run["seed"]) for run in group))
         cells.append(", ".join(sorted({short_commit(run["commit"]) for run in group})))
+        cells += [", ".join(distinct(group, key)) for _, key in apart]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def check_row(runs: Sequence[dict[str, Any]]) -> None:
+    """Refuse runs that are no seeds of one thing.
+
+    Raises:
+        ValueError: two have one seed, or they differ in what they were told.
+    """
+    first = runs[0]
+    name = f"{first['setting']}, {first.get('label', first['method'])} at "
+    name += f"{first['target_sparsity']:g}"
+    help_text = (
+        'give one a "label" of its own, or move it to a folder deeper down, where trials lie'
+    )
+    seeds = [run["seed"] for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{name}: there are two runs of one seed among {seeds}; {help_text}")
+    for run in runs[1:]:
+        for key in IN_COMMON:
+            before, now = told(first, key), told(run, key)
+            if before == now:
+                continue
+            if isinstance(before, dict) and isinstance(now, dict):
+                what = f"{key}: {differing(before, now)[0]}"
+            else:
+                what = f"{key}: {before!r} and {now!r}"
+            raise ValueError(
+                f"{name}: the runs of seeds {first['seed']} and {run['seed']} cannot be one row, "
+                f"as they differ in {what}; {help_text}"
+            )
+
+
+def told(run: dict[str, Any], key: str) -> Any:
+    """What a run was told, but for its seed; fields that were added since have their defaults."""
+    value = run.get(key)
+    if key == "chts" and value is not None:
+        return CHTsConfig.from_dict({**value, "seed": 0}).to_dict()
+    if key == "recipe" and value is not None:  # its sparse training is compared by itself
+        return {name: one for name, one in value.items() if name != "chts"}
+    return value
+
+
+def distinct(runs: Sequence[dict[str, Any]], key: str) -> list[str]:
+    """The values that runs have, in order, as text; a number without needless digits."""
+    values = [run.get(key) for run in runs]
+    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    return [text for text in dict.fromkeys(texts) if text != "None"]
 
 
 def _mean(values: Sequence[float | None], digits: int) -> str:
@@ -153,19 +237,19 @@ def write_page(folder: Path) -> str:
         if "config" in first:
             parts.append(comparison_part(folder, setting, first["config"]))
             continue
-        steps = ", ".join(str(n) for n in sorted({run["steps"] for run in runs}))
-        machines = ", ".join(sorted({run["machine"] for run in runs}))
+        said = {key: ", ".join(distinct(runs, key)) or "–" for _, key in APART}
         what = f"[configs/{setting}.yaml](../configs/{setting}.yaml): "
         if "predict_accuracy" in first:
             what += (
-                f"{first['train_images']} images of {first['dataset']} to train with, "
-                f"{first['test_images']} to test with; {steps} steps of {first['batch_size']} "
-                f"images, learning rate {first['learning_rate']:g}; {machines}."
+                f"{first['train_images']} images of {said['dataset']} to train with, "
+                f"{first['test_images']} to test with; {said['steps']} steps of "
+                f"{said['batch_size']} images, learning rate {said['learning_rate']}; "
+                f"{said['machine']}."
             )
         else:
             what += (
-                f"{first['languages']}, {steps} steps, beam {first.get('num_beams', '–')}; "
-                f"{machines}.\nBLEU `{first.get('bleu_signature')}`"
+                f"{first['languages']}, {said['steps']} steps, beam {said['num_beams']}; "
+                f"{said['machine']}.\nBLEU `{first.get('bleu_signature')}`"
             )
         parts.append(f"## {setting}\n\n{what}\n\n{table(runs)}\n")
     return "\n".join(parts)

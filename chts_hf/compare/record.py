@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from chts_hf.compare.flops import relative_training_flops
+from chts_hf.compare.lengths import length_ratio, loop_percent
+from chts_hf.compare.significance import decode_statistics
 from chts_hf.compare.spec import Comparison, Run, differing
+from chts_hf.config import CHTsConfig
 
 #: Series of a curve: its name in the record → the key of the Trainer's log entries.
 SERIES = {
@@ -79,6 +82,29 @@ def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]
                 found[name].setdefault(entry["step"], float(f"{entry[key]:.5g}"))
     return {name: [[step, value] for step, value in series.items()]
             for name, series in found.items() if series}  # fmt: skip
+
+
+def derived(record: Mapping[str, Any]) -> dict[str, float]:
+    """Compute what tables show and a record need not store, from what it holds.
+
+    Training FLOPs are charged anew, so that older records count as new ones do.
+
+    Args:
+        record: a run's record or results.
+
+    Returns:
+        ``length_ratio`` and ``loop_percent`` where it has sentence statistics;
+        ``relative_training_flops`` where it has them already.
+    """
+    found: dict[str, float] = {}
+    if record.get("bleu_statistics") is not None:
+        statistics = decode_statistics(record["bleu_statistics"])
+        found["length_ratio"] = length_ratio(statistics)
+        found["loop_percent"] = loop_percent(statistics)
+    if "relative_training_flops" in record:
+        config = CHTsConfig.from_dict(record["chts"])
+        found["relative_training_flops"] = relative_training_flops(config, record["steps"])
+    return found
 
 
 def record_path(folder: Path, run: Run) -> Path:

@@ -102,8 +102,8 @@ def pool(runs: Sequence[np.ndarray]) -> np.ndarray:
     """
     if not runs:
         raise ValueError("there is no run to add up")
-    if any(run.shape != runs[0].shape or (run[:, 1] != runs[0][:, 1]).any() for run in runs):
-        raise ValueError("the runs were scored on different test sets: their references differ")
+    for run in runs[1:]:
+        _check_references(runs[0], run)
     total: np.ndarray = np.sum(runs, axis=0)
     return total
 
@@ -117,6 +117,14 @@ def compare(
     They say how likely such a difference is where the *sentences* are the only chance; that another
     seed may give another model is not in them, only in the standard error over seeds.
 
+    The bootstrap's p is that of sacreBLEU's mean-centred statistic: the share of resamples whose
+    absolute difference exceeds the resamples' mean by more than the difference on the whole test
+    set. The randomisation's is the share of trials with a larger difference than the one found.
+    Both count only what is *larger*, so that systems that are all but the same, where trials tie,
+    would get the smallest p there is. Therefore a p is 1 for systems with the same statistics, and
+    the randomisation's is at least 2^(1-k) where they differ in k sentences: of the 2^k ways to
+    swap these, all and none give the difference that was found.
+
     Args:
         system: (sentences, 10), of :func:`sentence_statistics` or :func:`pool`.
         other: likewise, of the same sentences.
@@ -126,8 +134,10 @@ def compare(
     Raises:
         ValueError: the two are of different test sets.
     """
-    if system.shape != other.shape:
-        raise ValueError(f"statistics of {len(system)} sentences and of {len(other)}")
+    _check_references(system, other)
+    unequal = int((system != other).any(axis=1).sum())
+    if not unequal:
+        return Paired(bleu_of(system), bleu_of(other), p_bootstrap=1.0, p_randomization=1.0)
     results: dict[str, Any] = {}
     for kind, samples in (("bs", resamples), ("ar", trials)):
         # The first is sacreBLEU's "baseline". Its tests ask the metric for a system's statistics
@@ -145,8 +155,25 @@ def compare(
         bleu=after.score,
         other=before.score,
         p_bootstrap=results["bs"][1].p_value,
-        p_randomization=after.p_value,
+        p_randomization=max(after.p_value, 2.0 ** (1 - unequal)),
     )
+
+
+def _check_references(system: np.ndarray, other: np.ndarray) -> None:
+    """Refuse statistics of different test sets, by the lengths of their references."""
+    if system.shape != other.shape:
+        raise ValueError(
+            f"the systems were scored on different test sets: of {len(system)} sentences and of "
+            f"{len(other)}"
+        )
+    unequal = np.flatnonzero(system[:, 1] != other[:, 1])
+    if len(unequal):
+        first = int(unequal[0])
+        raise ValueError(
+            f"the systems were scored on different test sets: {len(unequal)} of {len(system)} "
+            f"references differ in length, the first at sentence {first + 1}, of "
+            f"{system[first, 1]} and of {other[first, 1]} words"
+        )
 
 
 class _GivenStatistics(BLEU):

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from chts_hf.compare.record import derived
 from chts_hf.compare.significance import Paired, compare, decode_statistics, pool
 from chts_hf.compare.spec import Comparison, Run, differing
 
 #: Methods whose training FLOPs differ by no more than this share are at equal FLOPs.
-EQUAL_FLOPS = 0.05
+EQUAL_FLOPS = 0.1
 #: A paired test: statistics of a system and of another → its result.
 PairedTest = Callable[[np.ndarray, np.ndarray], Paired]
 #: A tested model may miss the sparsity asked for by rounding, not by more.
@@ -80,12 +81,14 @@ class Summary:
             loss.
         missing: the runs that are not there.
         unlike: what shows that runs are no fair comparison; empty as it should be.
+        unknown: what must be the same and some records cannot tell; likewise.
     """
 
     comparison: Comparison
     rows: Sequence[Row]
     missing: Sequence[Run]
     unlike: Sequence[str]
+    unknown: Sequence[str]
 
 
 def summarise(
@@ -95,7 +98,7 @@ def summarise(
 
     Each row is tested against the reference (``tests["reference"]``), against the best baseline of
     its sparsity after equal steps (``"steps"``), and against the best one of those with equal
-    training FLOPs, within 5 % (``"flops"``). The best is the one with the lowest validation loss,
+    training FLOPs, within 10 % (``"flops"``). The best is the one with the lowest validation loss,
     so the test set has no part in the choice. A test adds the sentence statistics of the seeds
     that both have, so it needs one in common.
 
@@ -103,7 +106,11 @@ def summarise(
         comparison: what was to be run.
         records: run → its record, of those that are finished.
         test: makes a test; it takes some seconds.
+
+    Raises:
+        ValueError: two records' references differ.
     """
+    records = {run: {**record, **derived(record)} for run, record in records.items()}
     rows = _rows(comparison, records)
     rows = [replace(row, tests=_tests(comparison, rows, row, test)) for row in rows]
     return Summary(
@@ -111,6 +118,7 @@ def summarise(
         rows=rows,
         missing=[run for run in comparison.runs() if run not in records],
         unlike=unlike(records),
+        unknown=unknown(records),
     )
 
 
@@ -128,9 +136,11 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def unlike(records: Mapping[Run, Mapping[str, Any]]) -> list[str]:
-    """Say where runs of one seed differ in what must be the same: batches, weights, test set."""
+    """Say where runs of one seed differ in what must be the same: data, batches, weights, score."""
     found = []
     names = {
+        "dataset": "are of different data",
+        "languages": "translate different languages",
         "batches": "trained on different batches",
         "initial_weights": "began from different weights",
         "bleu_signature": "were scored differently",
@@ -161,6 +171,19 @@ def unlike(records: Mapping[Run, Mapping[str, Any]]) -> list[str]:
     return found
 
 
+def unknown(records: Mapping[Run, Mapping[str, Any]]) -> list[str]:
+    """Say which runs cannot tell what must be the same in all.
+
+    A run that went on in another folder does not know its batches from before.
+    """
+    found = []
+    for name, what in (("batches", "batches"), ("initial_weights", "first weights")):
+        runs = [run.name for run, record in records.items() if record.get(name) is None]
+        if runs:
+            found.append(f"{what} unknown of {', '.join(runs)}")
+    return found
+
+
 def _beyond(run: Run, record: Mapping[str, Any]) -> set[str]:
     """The topology settings that a record has otherwise than the comparison asks of the run."""
     told = record.get("recipe", {}).get("chts", run.chts)
@@ -180,7 +203,7 @@ def best_baseline(comparison: Comparison, rows: Sequence[Row], like: Row, equal:
         comparison: says which methods are baselines.
         rows: to choose from; while runs are missing, only those with the most seeds count.
         like: the row it is for, which is not chosen itself.
-        equal: "steps": all of them; "flops": those with its training FLOPs within 5 %.
+        equal: "steps": all of them; "flops": those with its training FLOPs within 10 %.
 
     Returns:
         The baseline; None if there is none.
@@ -239,7 +262,13 @@ def _tests(
             continue
         seeds = tuple(seed for seed in row.records if seed in other.records)
         if seeds:
-            result = test(_statistics(row, seeds), _statistics(other, seeds))
+            try:
+                result = test(_statistics(row, seeds), _statistics(other, seeds))
+            except ValueError as error:
+                raise ValueError(
+                    f"{row.label} and {other.label} at {row.sparsity:g}, seeds {seeds}: {error}. "
+                    "Records of one comparison must be of one test set"
+                ) from error
             found[name] = Tested(other.label, seeds, result)
     return found
 

@@ -26,6 +26,7 @@ def comparison_section(summary: Summary, pictures: Sequence[str] = ()) -> str:
         f"## {comparison.title or comparison.setting}",
         provenance(summary),
         *(f"**Not comparable:** {text}." for text in summary.unlike),
+        *(f"**Perhaps not comparable:** {text}." for text in summary.unknown),
         missing_text(comparison, summary.missing),
         quality_table(summary.comparison, summary.rows),
         difference_table(summary.comparison, summary.rows),
@@ -46,10 +47,8 @@ def provenance(summary: Summary) -> str:
     beams = _listed(str(record.get("num_beams", _NONE)) for record in records)
     steps = _listed(str(record["steps"]) for record in records)
     signature = _listed(f"`{record.get('bleu_signature')}`" for record in records)
-    return (
-        f"`{summary.comparison.source}`: {data}, {steps} steps, beam {beams}; "
-        f"{machines}. BLEU {signature}."
-    )
+    configs = _listed(f"`{record['config']}`" for record in records)
+    return f"{configs}: {data}, {steps} steps, beam {beams}; {machines}. BLEU {signature}."
 
 
 def missing_text(comparison: Comparison, missing: Sequence[Run]) -> str:
@@ -79,14 +78,16 @@ def missing_text(comparison: Comparison, missing: Sequence[Run]) -> str:
 
 
 def quality_table(comparison: Comparison, rows: Sequence[Row]) -> str:
-    """BLEU, chrF and validation loss beside training FLOPs and published BLEU, if there is any."""
+    """BLEU, its lengths, chrF, validation loss, training FLOPs, and published BLEU if there is."""
     published = PUBLISHED[comparison.published].bleu if comparison.published else {}
-    titles = ["method", "sparsity asked", "BLEU", "chrF", "validation loss", "training FLOPs"]
+    titles = ["method", "sparsity asked", "BLEU", "chrF", "length ratio", "loops %",
+              "validation loss", "training FLOPs"]  # fmt: skip
     titles += ["BLEU, published"] * bool(published) + ["seeds"]
     lines = []
     for row in rows:
         cells = [row.label, f"{row.sparsity:g}"]
         cells += [_mean(row, name, 2) for name in ("predict_bleu", "predict_chrf")]
+        cells += [_mean(row, "length_ratio", 3), _mean(row, "loop_percent", 1)]
         cells += [_mean(row, "eval_loss", 4), f"{row.mean('relative_training_flops'):.3f}"]
         if published:
             value, error = published.get((row.label, row.sparsity), (None, None))
@@ -115,9 +116,15 @@ def difference_table(comparison: Comparison, rows: Sequence[Row]) -> str:
 
 
 def network_table(rows: Sequence[Row]) -> str:
-    """What the networks became, what they cost here, and the commits they were trained at."""
+    """What the networks became, what they cost here, and the commits they were trained at.
+
+    Where the runs are not all from one machine or one configuration file, each row names its own.
+    """
     titles = ["method", "sparsity asked", "sparsity", "ITOP", "ANP", "ms per step",
               "ms per topology update", "non-zero parameters", "commit"]  # fmt: skip
+    every = [record for row in rows for record in row.records.values()]
+    apart = [name for name in ("machine", "config") if len({one[name] for one in every}) > 1]
+    titles += apart
     lines = []
     for row in rows:
         sparsity = _mean(row, "sparsity", 4) + ("*" if row.ended_too_dense else "")
@@ -127,7 +134,9 @@ def network_table(rows: Sequence[Row]) -> str:
         cells.append(_with_error(*mean_and_error(update_milliseconds(row)), 1))
         cells.append(f"{row.mean('nonzero_parameters'):,.0f}")
         commits = sorted({record["commit"] for record in row.records.values()})
-        lines.append([*cells, ", ".join(short_commit(commit) for commit in commits)])
+        cells.append(", ".join(short_commit(commit) for commit in commits))
+        cells += [_listed(record[name] for record in row.records.values()) for name in apart]
+        lines.append(cells)
     return _table(titles, lines)
 
 
@@ -198,14 +207,16 @@ def _table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def summary_data(summary: Summary) -> dict[str, Any]:
     """The tables' numbers as JSON values, unrounded."""
-    names = ("predict_bleu", "predict_chrf", "eval_loss", "relative_training_flops", "sparsity",
-             "itop_rate", "anp", "milliseconds_per_step")  # fmt: skip
+    names = ("predict_bleu", "predict_chrf", "length_ratio", "loop_percent", "eval_loss",
+             "relative_training_flops", "sparsity", "itop_rate", "anp",
+             "milliseconds_per_step")  # fmt: skip
     return {
         "setting": summary.comparison.setting,
         "config": summary.comparison.source,
         "steps": summary.comparison.steps,
         "missing": [run.name for run in summary.missing],
         "unlike": list(summary.unlike),
+        "unknown": list(summary.unknown),
         "rows": [_row_data(row, names) for row in summary.rows],
     }
 

@@ -37,6 +37,7 @@ def record(of: Comparison, run: Run, **changes: Any) -> dict[str, Any]:
     return {
         "setting": of.setting, "config": of.source, "label": run.label, "seed": run.seed,
         "method": run.config.method, "target_sparsity": run.sparsity, "steps": of.steps,
+        "chts": run.config.to_dict(),
         "dataset": "words", "languages": "en-de", "commit": "0123456789abcdef", "machine": "a box",
         "num_beams": 2, "bleu_signature": "nrefs:1", "predict_bleu": bleu + run.seed,
         "predict_chrf": bleu + 20, "eval_loss": loss, "sparsity": run.sparsity, "anp": 0.9,

@@ -82,14 +82,41 @@ def test_a_system_against_itself_and_against_a_far_worse_one() -> None:
     statistics = significance.sentence_statistics(system, references)
     same = significance.compare(statistics, statistics, resamples=50, trials=50)
     assert same.difference == 0
-    # No trial's difference is above 0, and one is added to both counts: 1 / 51. Two systems that
-    # are the same in every word cannot be told from a perfect test, which sacreBLEU leaves so.
-    assert same.p_randomization == pytest.approx(1 / 51)
+    assert same.bleu == same.other == significance.bleu_of(statistics)
+    assert same.p_bootstrap == same.p_randomization == 1
     worse, _ = _texts(2, 0.6)
     far = significance.compare(
         statistics, significance.sentence_statistics(worse, references), resamples=99, trials=99
     )
     assert far.difference > 20
     assert far.p_bootstrap == far.p_randomization == 1 / 100
+
+
+def test_systems_that_are_all_but_the_same_do_not_differ() -> None:
+    system, references = _texts(1, 0.2)
+    statistics = significance.sentence_statistics(system, references)
+    for k, p in ((1, 1.0), (2, 0.5), (4, 0.125)):
+        # k sentences were perfect in the other system. Of the 2^k ways to swap them just two, all
+        # and none, give a difference as large as the one that was found.
+        other = statistics.copy()
+        wrong = np.flatnonzero(statistics[:, 2] < statistics[:, 0])[:k]
+        other[wrong] = significance.sentence_statistics(
+            [references[i] for i in wrong], [references[i] for i in wrong]
+        )
+        result = significance.compare(other, statistics, resamples=20, trials=200)
+        assert result.difference > 0
+        assert result.p_randomization == p
+
+
+def test_other_references_are_refused() -> None:
+    system, references = _texts(1, 0.1)
+    statistics = significance.sentence_statistics(system, references)
+    other = statistics.copy()
+    other[[3, 7], 1] += 2
+    words = statistics[3, 1]
+    with pytest.raises(
+        ValueError, match=f"2 of 100 references .* sentence 4, of {words} and of {words + 2} words"
+    ):
+        significance.compare(statistics, other)
     with pytest.raises(ValueError, match="100 sentences and of 99"):
         significance.compare(statistics, statistics[:-1])

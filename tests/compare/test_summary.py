@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chts_hf.compare.significance import compare, decode_statistics, encode_statistics
 from chts_hf.compare.summary import best_baseline, mean_and_error, summarise
 from chts_hf.compare.tables import comparison_section, summary_data
 from tests.compare.records import comparison, quick, record, records
@@ -54,7 +55,7 @@ def test_a_partial_table_says_what_is_missing(tmp_path: Path) -> None:
     page = comparison_section(summary)
     missing = "dense (seed 1); chts at 0.9 (seed 1); set at 0.9 (seeds 0, 1)"
     assert f"**Missing, 4 of 12 runs:** {missing}." in page
-    assert "| chts | 0.9 | 28.00 | 48.00 | 1.8000 | 0.100 | 0 |" in page
+    assert "| chts | 0.9 | 28.00 | 48.00 | 0.889 | 0.0 | 1.8000 | 0.100 | 0 |" in page
     assert "| chtss | 0.9 | 31.50 ± 0.50 |" in page
     assert "| set |" not in page
     assert summary_data(summary)["missing"] == [
@@ -73,7 +74,7 @@ def test_tables_show_tests_and_what_was_published(tmp_path: Path) -> None:
         if run.label == "chtss":
             one["sparsity"] = 0.7  # the best checkpoint is from before the end of the decay
     page = comparison_section(summarise(made, there, quick), ["made_up/bleu.svg"])
-    assert "| chtss | 0.9 | 31.50 ± 0.50 | 51.00 ± 0.00 | 1.6000 ± 0.0000 |" in page
+    assert "| 31.50 ± 0.50 | 51.00 ± 0.00 | 0.889 ± 0.000 | 0.0 ± 0.0 | 1.6000 ± 0.0000 |" in page
     assert "| 32.86 ± 0.16 | 0, 1 |" in page
     assert "cited, not measured here" in page
     assert "− best baseline, equal FLOPs" in page
@@ -91,6 +92,8 @@ def test_runs_that_are_no_fair_comparison_are_named(tmp_path: Path) -> None:
     run = made.runs()[2]
     for changes, message in (
         ({"batches": "other"}, "runs of seed 0 trained on different batches: dense_seed0, "),
+        ({"dataset": "other"}, "runs of seed 0 are of different data: dense_seed0, "),
+        ({"languages": "en-fr"}, "runs of seed 0 translate different languages: dense_seed0, "),
         ({"initial_weights": "other"}, "runs of seed 0 began from different weights"),
         ({"recipe": {**made.identity(run), "d_model": 9}}, "d_model was 16 and is 9"),
         (
@@ -112,5 +115,33 @@ def test_runs_that_are_no_fair_comparison_are_named(tmp_path: Path) -> None:
     }
     assert summarise(made, alike, quick).unlike == []
     # A run that went on in another folder does not know all of its batches.
-    unknown = {**there, run: record(made, run, batches=None)}
-    assert summarise(made, unknown, quick).unlike == []
+    silent = {**there, run: record(made, run, batches=None)}
+    summary = summarise(made, silent, quick)
+    assert summary.unlike == []
+    assert summary.unknown == [f"batches unknown of {run.name}"]
+    page = comparison_section(summary)
+    assert f"**Perhaps not comparable:** batches unknown of {run.name}." in page
+    assert "unknown" not in comparison_section(summarise(made, there, quick))
+
+
+def test_rows_name_their_machine_and_configuration_where_they_differ(tmp_path: Path) -> None:
+    made = comparison(tmp_path)
+    there = records(made)
+    page = comparison_section(summarise(made, there, quick))
+    assert f"`{made.source}`: words en-de, 1000 steps, beam 2; a box." in page
+    assert "| non-zero parameters | commit |\n" in page
+    there[made.runs()[1]] |= {"machine": "another", "config": "other.yaml"}  # CHTs, seed 0
+    page = comparison_section(summarise(made, there, quick))
+    assert "| non-zero parameters | commit | machine | config |\n" in page
+    assert f"| 0123456789 | another, a box | other.yaml, {made.source} |" in page
+    assert f"| 0123456789 | a box | {made.source} |" in page
+
+
+def test_records_of_other_references_are_refused(tmp_path: Path) -> None:
+    made = comparison(tmp_path, methods=["dense", "chts"], seeds=[0], proposed=[])
+    there = records(made)
+    other = decode_statistics(there[made.runs()[1]]["bleu_statistics"])
+    other[:, 1] += 1
+    there[made.runs()[1]]["bleu_statistics"] = encode_statistics(other)
+    with pytest.raises(ValueError, match=r"chts and dense at 0.9, seeds .*different test sets"):
+        summarise(made, there, compare)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from chts_hf.compare.runner import Job, State
 from chts_hf.runs.resume import STOPPED
 from recipes import compare
 from tests.recipes.test_translation import CHTS, TINY
@@ -106,6 +109,45 @@ def test_what_is_there_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "dense_seed0                     to do",
         "chts_s75_seed0                  to do",
     ]
+
+
+def test_a_mistake_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = write_config(tmp_path)
+    for wrong, message in (
+        (["nowhere.yaml"], "error: configuration file 'nowhere.yaml' does not exist\n"),
+        ([*words, "--seeds", "7"], "error: no run of methods ['dense', 'chts'], "),
+    ):
+        monkeypatch.setattr(sys, "argv", ["compare.py", *wrong])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(compare.__file__, run_name="__main__")
+        assert end.value.code == 2
+        assert capsys.readouterr().err.startswith(message)
+    # What the command itself returns is the exit code.
+    monkeypatch.setattr(sys, "argv", ["compare.py", *words, "--list"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(compare.__file__, run_name="__main__")
+    assert end.value.code == 0
+
+
+def test_where_there_is_no_git_the_commit_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = write_config(tmp_path)
+    started: list[str] = []
+
+    def run_jobs(jobs: list[Job], **told: object) -> State:
+        started.extend(job.name for job in jobs)
+        return State([])
+
+    monkeypatch.setattr(compare, "git_commit", lambda folder: None)
+    monkeypatch.setattr(compare, "run_jobs", run_jobs)
+    with pytest.raises(ValueError, match=r"no git here .* --commit HASH, or --commit unknown"):
+        compare.main(words)
+    assert started == []
+    assert compare.main([*words, "--commit", "unknown"]) == 0
+    assert started == ["dense_seed0", "chts_s75_seed0"]
 
 
 def test_options_are_passed_on_to_every_run(tmp_path: Path) -> None:

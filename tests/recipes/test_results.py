@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
+from chts_hf import CHTsConfig
 from chts_hf.compare.record import write_record
 from recipes.compare import REPOSITORY, read_comparison
 from recipes.results import PAGES, fill_tables, load_runs, write_page
@@ -45,6 +47,36 @@ def test_a_run_that_does_not_say_where_it_comes_from_is_refused(tmp_path):
     _run(tmp_path, "a.json", commit=None)
     with pytest.raises(ValueError, match=r"a\.json has no commit"):
         load_runs(tmp_path)
+
+
+def test_runs_that_are_no_seeds_of_one_thing_are_refused(tmp_path):
+    base = {"chts": CHTsConfig().to_dict(), "learning_rate": 0.1, "recipe": {"d_model": 8}}
+    other = CHTsConfig(seed=1, overrides={"fc1": {"sparsity": 0.5}}).to_dict()
+    _run(tmp_path, "a.json", **base)
+    _run(tmp_path, "b.json", **base)
+    with pytest.raises(ValueError, match=r"small, chts at 0.9: .* one seed among \[0, 0\]"):
+        write_page(tmp_path)
+    for changes, message in (
+        ({"learning_rate": 0.2}, "learning_rate: 0.1 and 0.2"),
+        ({"chts": other}, r"chts: overrides was \{\} and is \{'fc1'"),
+        ({"recipe": {"d_model": 16}}, "recipe: d_model was 8 and is 16"),
+        ({"dataset": "e"}, "dataset: 'd' and 'e'"),
+    ):
+        _run(tmp_path, "b.json", **base | {"seed": 1} | changes)
+        with pytest.raises(ValueError, match=f"seeds 0 and 1 cannot be one row.*{message}"):
+            write_page(tmp_path)
+    # Another seed of the topology is none, nor is a field that there was not yet.
+    old = {name: value for name, value in base["chts"].items() if name != "per_head"}
+    _run(tmp_path, "b.json", **base | {"seed": 1, "chts": old | {"seed": 1}})
+    assert "| 0, 1 | abc |" in write_page(tmp_path)
+    # A label of its own is a row of its own, which says what it has otherwise.
+    named = {"seed": 1, "label": "slow", "learning_rate": 0.2, "machine": "two cores"}
+    _run(tmp_path, "b.json", **base | named)
+    page = write_page(tmp_path)
+    assert "| seeds | commit | learning rate | machine |" in page
+    assert "| 0 | abc | 0.1 | one core |" in page
+    assert "| 1 | abc | 0.2 | two cores |" in page
+    assert "beam –; one core, two cores." in page
 
 
 def test_images_have_a_table_of_their_own(tmp_path):
@@ -98,13 +130,28 @@ def test_a_comparison_has_its_tests_and_pictures_and_says_what_is_missing(tmp_pa
     assert write_page(tmp_path) == page
 
 
-def test_the_repositorys_pages_are_what_its_files_say():
-    """`make results` would change nothing."""
-    results = REPOSITORY / "docs" / "results"
+def test_the_repositorys_pages_are_what_its_files_say(tmp_path, monkeypatch):
+    """`make results` would change nothing but, perhaps, how a picture is drawn."""
+    committed = REPOSITORY / "docs" / "results"
+    results = tmp_path / "results"
+    shutil.copytree(committed, results, ignore=shutil.ignore_patterns("*.svg"))
+
+    def untested(system, other):
+        pytest.fail("a paired test is not in tests.json: run make results")
+
+    def pictures(folder, summary):
+        return sorted((committed / folder.name).glob("*.svg"))
+
+    monkeypatch.setattr("chts_hf.compare.page.compare", untested)
+    monkeypatch.setattr("chts_hf.compare.page.draw_comparison", pictures)
     runs = load_runs(results)
     for name in PAGES:
         text = (REPOSITORY / name).read_text(encoding="utf-8")
         assert fill_tables(text, runs) == text, f"{name}: run make results"
-    if not any("config" in run for run in runs):  # a comparison's part writes pictures too
-        text = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
-        assert write_page(results) == text, "docs/results.md: run make results"
+    text = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+    assert write_page(results) == text, "docs/results.md: run make results"
+    summaries = sorted(results.glob("*/summary.json"))
+    assert summaries
+    for path in [*summaries, *results.glob("*/tests.json")]:
+        there = committed / path.relative_to(results)
+        assert path.read_text() == there.read_text(), f"{there}: run make results"
