@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
+from chts_hf.checkpoint.config_check import config_checksums
 from chts_hf.checkpoint.folder import (
     CONFIG_FILE,
     WEIGHTS_FIELD,
@@ -162,16 +163,18 @@ def write_sparse(
 
     with staging_folder(folder) as staging:
         written = write_weights(staging, entries, max_shard_size)
+        values = _config_values(model)
         section = Section(
             layers=layers,
             checksums=written.checksums,
             method=config.method if config else None,
             config=config.to_dict() if config else None,
             metadata=metadata,
+            config_checksums=config_checksums(values),
         )
         _write_settings(model, staging, processing_class)
         extra = {"quantization_config": section.to_dict(), WEIGHTS_FIELD: written.name}
-        write_json(staging / CONFIG_FILE, _config_values(model) | extra)
+        write_json(staging / CONFIG_FILE, values | extra)
         commit(staging, folder, written)
 
     parts = section.tensor_names()
