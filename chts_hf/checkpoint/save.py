@@ -20,6 +20,7 @@ from chts_hf.checkpoint.folder import (
     CONFIG_FILE,
     WEIGHTS_FIELD,
     commit,
+    commit_dense,
     staging_folder,
     write_json,
     write_weights,
@@ -191,14 +192,13 @@ def write_sparse(
 def write_dense(
     model: PreTrainedModel, folder: Path, processing_class: Any, max_shard_size: int | str
 ) -> None:
-    """Write the model as transformers' ``save_pretrained`` does, but in one step."""
+    """Write what transformers' ``save_pretrained`` does, but at no time a mixture of two models."""
     state, _ = _tensors_to_save(model)
     entries = [_dense_entry(name, tensor) for name, tensor in state.items()]
     with staging_folder(folder) as staging:
-        written = write_weights(staging, entries, max_shard_size, plain_name=True)
+        written = write_weights(staging, entries, max_shard_size)
         _write_settings(model, staging, processing_class)
-        write_json(staging / CONFIG_FILE, _config_values(model))
-        commit(staging, folder, written)
+        commit_dense(staging, folder, written, _config_values(model))
 
 
 # -- which masks ---------------------------------------------------------------------------------
