@@ -207,6 +207,7 @@ def _file_name(value: object, where: Path) -> str:
         not isinstance(value, str)
         or Path(value).name != value
         or "\\" in value
+        or not value.isprintable()  # neither "\0" nor half a character, which no file system takes
         or not value.endswith((".safetensors", ".safetensors.index.json"))
     ):
         raise SparseFileError(f"{where} refers to {value!r:.120}, which is no file of its folder")

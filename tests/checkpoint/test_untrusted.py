@@ -73,6 +73,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "offsets that overlap": (lambda f: set_in_header(weights(f), UP, data_offsets=[0, 4]), "lie"),
     "offsets beyond the file": (
         lambda f: set_in_header(weights(f), UP, data_offsets=[0, 2**60]), "lie"),
+    "metadata that is no text": (
+        lambda f: set_in_header(weights(f), "__metadata__", format=5), "__metadata__ must be"),
+    "metadata that is a number": (
+        lambda f: edit_header(weights(f), lambda t: t.replace('{"format":"pt"}', "7")),
+        "__metadata__ must be"),
+    "half a character in the metadata": (
+        lambda f: set_in_header(weights(f), "__metadata__", format="\ud800"), "cannot be read"),
     "an unknown dtype": (lambda f: set_in_header(weights(f), UP, dtype="F7"), "unknown dtype"),
     "a shape bomb in the section": (
         lambda f: edit_layer(f, shape=[2**23, 2**23]), "weights"),
@@ -157,9 +164,30 @@ def test_a_true_shape_is_bounded_by_the_model(folder):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
 
 
+#: What the file system itself would refuse, each with an error of its own.
+NO_NAMES = ["a\0.safetensors", "\ud800.safetensors", "a\n.safetensors"]
+
+
+@pytest.mark.parametrize("name", NO_NAMES, ids=["a null", "half a character", "a break"])
+def test_a_name_that_no_file_can_have_is_refused(folder, name):
+    edit(folder / "config.json", lambda values: values.update(transformers_weights=name))
+    with pytest.raises(SparseFileError, match="no file of its folder"):
+        load_sparse(folder)
+    assert not verify(folder).passed
+
+
 @pytest.mark.parametrize(
     "place",
-    ["../stolen.safetensors", "/etc/stolen.safetensors", "a/b.safetensors", "..", "x.bin", 7, None],
+    [
+        "../stolen.safetensors",
+        "/etc/stolen.safetensors",
+        "a/b.safetensors",
+        "..",
+        "x.bin",
+        7,
+        None,
+        *NO_NAMES,
+    ],
 )
 def test_an_index_that_leaves_the_folder_is_refused(saved, tmp_path, place):
     target = tmp_path / "sharded"
