@@ -57,12 +57,20 @@ class Written:
 
 @contextmanager
 def staging_folder(folder: Path) -> Iterator[Path]:
-    """A new folder inside ``folder``; those of processes that were killed are removed."""
+    """A new folder inside ``folder``; those of processes that were killed are removed.
+
+    Raises:
+        OSError: what was done with it failed; of a full disk, for example.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{_STAGING}*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING) as staging:
-        yield Path(staging)
+        try:
+            yield Path(staging)
+        except OSError as error:
+            said = f"saving in {folder} failed ({error}); no checkpoint there is damaged"
+            raise (OSError(error.errno, said) if error.errno else OSError(said)) from error
 
 
 def write_weights(staging: Path, entries: Sequence[Entry], max_shard_size: int | str) -> Written:

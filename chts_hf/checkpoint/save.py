@@ -110,6 +110,7 @@ def save_sparse(
     Raises:
         ValueError: a mask is of no parameter, of another shape, or a weight is not 0 where its mask
             has no link; or no weight is a target; or the weights are sharded over processes.
+        OSError: it could not be written; a full disk, for example. What was there is intact.
 
     Example:
         >>> sizes = save_sparse(model, "marian-chts90", processing_class=tokenizer)
