@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 _STATE = "trainer_state.json"
+# What a file that says something else than it should may end in, whatever reads it.
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, RuntimeError)
 
 
 def last_complete_checkpoint(folder: str | Path, *, sparse: bool = True) -> str | None:
@@ -79,8 +81,8 @@ def _problem(checkpoint: Path, step: int, sparse: bool) -> str | None:
             if not zipfile.is_zipfile(checkpoint / name):
                 return f"{name} is missing or cut off"
         return _problem_with_masks(checkpoint, tensors) if sparse else None
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        return str(error)
+    except (OSError, SafetensorError, *_DAMAGE) as error:
+        return str(error) or type(error).__name__
 
 
 def _problem_with_masks(checkpoint: Path, tensors: list[Path]) -> str | None:
@@ -114,8 +116,8 @@ def _problem_with_mask_file(checkpoint: Path, name: str, tensors: list[Path]) ->
 
 
 def _problem_with_ranks(checkpoint: Path, world_size: int) -> str | None:
-    names = [f"rng_state_{rank}.pth" for rank in range(world_size)]
-    for name in names if world_size > 1 else ["rng_state.pth"]:
+    for rank in range(world_size):
+        name = f"rng_state_{rank}.pth" if world_size > 1 else "rng_state.pth"
         if not zipfile.is_zipfile(checkpoint / name):
             return f"{name} is missing or cut off"
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from chts_hf.checkpoint.folder import CONFIG_FILE, WEIGHT_FILES, staging_folder
-from chts_hf.checkpoint.load import check_checkpoint, model_class_of
+from chts_hf.checkpoint.load import check_checkpoint, load_exactly, model_class_of
 from chts_hf.checkpoint.reader import is_sparse, read_config
 from chts_hf.checkpoint.save import SparseSizes, save_sparse, write_dense
 from chts_hf.checkpoint.section import SparseFileError
@@ -31,7 +31,7 @@ def densify(folder: str | Path, out: str | Path, *, max_shard_size: int | str = 
         ValueError: ``out`` is ``folder``, or the model's class is unknown.
     """
     source, target = _two_folders(folder, out)
-    model: PreTrainedModel = check_checkpoint(source).from_pretrained(source, dtype="auto")
+    model = load_exactly(check_checkpoint(source), source, "auto")
     write_dense(model, target, None, max_shard_size)
     _copy_others(source, target)
 

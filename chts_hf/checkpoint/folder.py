@@ -4,6 +4,10 @@ Everything is written in a staging folder inside and put on the disk. Then the w
 names made from their contents, which nothing refers to yet; then tokenizer and generation settings
 are replaced, file by file; then config.json is replaced, which names the weight files
 (``transformers_weights``) and describes them: that is the step. What the old one named goes last.
+
+A dense checkpoint should have the names that every tool looks for, such as ``model.safetensors``.
+It takes that step, and then a second one: the files get these names too, which the config.json of
+the moment does not refer to, and it is replaced by one that does.
 """
 
 from __future__ import annotations
@@ -13,9 +17,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FIELD = "transformers_weights"
 # An underscore: the Trainer does not upload such files.
 _STAGING = "_saving-"
+_PLAIN = "model"
 #: Names of weight files, ours and transformers'.
 WEIGHT_FILES = re.compile(r"model(-[0-9a-f]{16})?(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
@@ -52,24 +57,29 @@ class Written:
 
 @contextmanager
 def staging_folder(folder: Path) -> Iterator[Path]:
-    """A new folder inside ``folder``; those of processes that were killed are removed."""
+    """A new folder inside ``folder``; those of processes that were killed are removed.
+
+    Raises:
+        OSError: what was done with it failed; of a full disk, for example.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{_STAGING}*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING) as staging:
-        yield Path(staging)
+        try:
+            yield Path(staging)
+        except OSError as error:
+            said = f"saving in {folder} failed ({error}); no checkpoint there is damaged"
+            raise (OSError(error.errno, said) if error.errno else OSError(said)) from error
 
 
-def write_weights(
-    staging: Path, entries: Sequence[Entry], max_shard_size: int | str, *, plain_name: bool = False
-) -> Written:
-    """Write tensors into one file, or into several with an index.
+def write_weights(staging: Path, entries: Sequence[Entry], max_shard_size: int | str) -> Written:
+    """Write tensors into one file, or into several with an index, named after their contents.
 
     Args:
         staging: where.
         entries: the tensors.
         max_shard_size: of a file, in bytes or as "5GB".
-        plain_name: use the names every tool looks for, such as ``model.safetensors``.
     """
     by_name = {entry.name: entry for entry in entries}
     split = split_state_dict_into_shards_factory(
@@ -86,7 +96,7 @@ def write_weights(
         described = [(entry.name, *entry.stored_as, found[entry.name]) for entry in ordered]
         digest.update(repr(described).encode())
         checksums |= found
-    stem = "model" if plain_name else f"model-{digest.hexdigest()}"
+    stem = f"{_PLAIN}-{digest.hexdigest()}"
     renamed = {shard: shard.replace("shard", stem, 1) for shard in split.filename_to_tensors}
     size = 0
     for shard, name in renamed.items():
@@ -124,10 +134,43 @@ def commit(staging: Path, folder: Path, weights: Written) -> None:
             path.unlink()
 
 
+def commit_dense(staging: Path, folder: Path, weights: Written, config: Mapping[str, Any]) -> None:
+    """Move everything from the staging folder to its place, in the end under the plain names.
+
+    A process killed in between leaves a config.json that has a ``transformers_weights``.
+
+    Args:
+        staging: where the weights and settings are, without a config.json.
+        folder: their place.
+        weights: as :func:`write_weights` returned them.
+        config: the values of config.json.
+    """
+    write_json(staging / CONFIG_FILE, {**config, WEIGHTS_FIELD: weights.name})
+    commit(staging, folder, weights)
+    plain = {name: re.sub(rf"^{_PLAIN}-[0-9a-f]{{16}}", _PLAIN, name) for name in weights.names}
+    for name, short in plain.items():
+        if name == weights.name and name.endswith(".json"):
+            index = json.loads((folder / name).read_text(encoding="utf-8"))
+            index["weight_map"] = {n: plain[shard] for n, shard in index["weight_map"].items()}
+            write_json(staging / short, index)
+        else:
+            _link(folder / name, staging / short)
+    write_json(staging / CONFIG_FILE, config)
+    commit(staging, folder, replace(weights, name=plain[weights.name], names=tuple(plain.values())))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON as transformers does."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def _link(path: Path, other: Path) -> None:
+    """Give a file a second name; a copy where the disk knows no such thing."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
 
 
 def _sync_file(path: Path) -> None:

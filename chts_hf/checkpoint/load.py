@@ -13,12 +13,14 @@ from transformers.utils import cached_file
 from chts_hf.checkpoint.folder import CONFIG_FILE
 from chts_hf.checkpoint.reader import (
     check_tensors,
+    listed,
     read_config,
     read_headers,
     read_section,
     weight_files,
     weights_name,
 )
+from chts_hf.checkpoint.section import SparseFileError
 
 BACKENDS = ("dense", "csr")
 
@@ -68,7 +70,7 @@ def load_sparse(
     }
     folder = _local_folder(folder_or_hub_id, subfolder, hub)
     model_class = check_checkpoint(folder)
-    model: PreTrainedModel = model_class.from_pretrained(folder, dtype=dtype or "auto")
+    model = load_exactly(model_class, folder, dtype or "auto")
     if backend == "csr":
         from chts_hf.inference import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
             to_sparse_inference,
@@ -96,6 +98,36 @@ def check_checkpoint(folder: Path) -> type[PreTrainedModel]:
     section = read_section(values, folder)
     check_tensors(section, read_headers(weight_files(folder, values)))
     return model_class_of(values, folder)
+
+
+def load_exactly(
+    model_class: type[PreTrainedModel], folder: Path, dtype: torch.dtype | str
+) -> PreTrainedModel:
+    """``from_pretrained`` that gives no model unless each weight comes from the files.
+
+    Raises:
+        SparseFileError: names what is missing, has another shape, or is left over.
+    """
+    model: PreTrainedModel
+    found: dict[str, Any]
+    model, found = model_class.from_pretrained(  # type: ignore[misc]  # a pair, which it hides
+        folder,
+        dtype=dtype,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # to be named below
+    )
+    wrong = {
+        "missing": found["missing_keys"],
+        "of another shape": [name for name, *_ in found["mismatched_keys"]],
+        "unexpected": found["unexpected_keys"],
+    }
+    if any(wrong.values()):
+        said = "; ".join(f"{what}: {listed(names)}" for what, names in wrong.items() if names)
+        raise SparseFileError(
+            f"{folder} does not hold the weights of the {model_class.__name__} that its "
+            f"{CONFIG_FILE} describes: {said}"
+        )
+    return model
 
 
 def model_class_of(values: dict[str, Any], folder: Path) -> type[PreTrainedModel]:

@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from chts_hf.bits import pack_bits, unpack_bits
+from chts_hf.checkpoint.mask_header import check_header
+from chts_hf.checkpoint.section import SparseFileError, parse_json
 from chts_hf.config import CHTsConfig
 
 #: The file's name in a checkpoint folder.
@@ -38,6 +40,8 @@ _COUNTERS = (
     "initial",
     "final",
 )
+# What a value that is none ends in, where only its use can tell: that of the configuration.
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 
 
 class MaskFileError(RuntimeError):
@@ -122,25 +126,45 @@ def load_masks(folder: str | Path, name: str = MASK_FILE) -> tuple[dict[str, Any
         )
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER])
+            header = parse_json((file.metadata() or {})[_HEADER], "its header")
             version = header["format_version"]
             if version != FORMAT_VERSION:
                 raise MaskFileError(
                     f"{path} has format version {version}; this chts_hf reads {FORMAT_VERSION}. "
                     "Install a newer chts_hf"
                 )
+            check_header(header)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        _check_tensors(header, tensors)
         damaged = {n for n, value in header["checksums"].items() if _checksum(tensors[n]) != value}
-        if damaged or tensors.keys() != header["checksums"].keys():
+        if damaged:
             raise MaskFileError(
                 f"{path} is damaged: checksums differ for {', '.join(sorted(damaged)[:3])}"
             )
         config = CHTsConfig.from_dict(header["config"])
         return _state(header, config, tensors), config
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, SparseFileError, OSError, *_DAMAGE) as error:
         raise MaskFileError(
             f"{path} is damaged ({error}); resume from an earlier checkpoint"
         ) from error
+
+
+def _check_tensors(header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Whether there are the tensors that the header speaks of, each a row of what it should be.
+
+    Raises:
+        ValueError: names the one that is wrong.
+    """
+    wanted = {f"{kind}/{name}" for kind in ("mask", "ever") for name in header["shapes"]}
+    possible = wanted | {f"history/{name}" for name in header["shapes"]}
+    wrong = (tensors.keys() ^ header["checksums"].keys()) | (wanted - tensors.keys())
+    for name, tensor in tensors.items():
+        bits = not name.startswith("history/")
+        right = tensor.dtype == torch.uint8 if bits else tensor.is_floating_point()
+        if name not in possible or not right or tensor.ndim != 1:
+            wrong.add(name)
+    if wrong:
+        raise ValueError(f"its tensors are not those of its header: {min(wrong)!r:.120}")
 
 
 def _state(
@@ -153,8 +177,13 @@ def _state(
         state["masks"][name], state["ever"][name] = mask, ever
         values = tensors.get(f"history/{name}")
         if values is not None:
+            past = (ever & ~mask).flatten()
+            if values.numel() != int(past.sum()):
+                raise ValueError(
+                    f"{name} has {int(past.sum())} past links, but {values.numel()} values of them"
+                )
             history = torch.zeros(math.prod(shape), dtype=values.dtype)
-            history[(ever & ~mask).flatten()] = values
+            history[past] = values
             state["history"][name] = history.reshape(shape)
     return (
         state

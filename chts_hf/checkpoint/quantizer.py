@@ -7,6 +7,7 @@ ordinary model with dense tensors, zeros where there is no link.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,9 +23,10 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from chts_hf.checkpoint.folder import WEIGHTS_FIELD
+from chts_hf.checkpoint.config_check import check_config
+from chts_hf.checkpoint.folder import CONFIG_FILE, WEIGHTS_FIELD
 from chts_hf.checkpoint.layout import DENSE, decode_links, decode_weight
-from chts_hf.checkpoint.reader import check_files, check_inside
+from chts_hf.checkpoint.reader import check_files, check_inside, listed, read_config
 from chts_hf.checkpoint.section import (
     QUANT_METHOD,
     STREAM_SUFFIX,
@@ -112,12 +114,18 @@ class SparseQuantizer(HfQuantizer):
     ) -> None:
         files = checkpoint_files or []
         check_inside(files, str(model.config.name_or_path))
+        if files and (config := Path(files[0]).with_name(CONFIG_FILE)).is_file():
+            check_config(self._section, read_config(config.parent), config)
         check_files(self._section, files)
 
     def update_weight_conversions(self, weight_conversions: Any, model: Any) -> list[Any]:
         """One converter for each layer, before those that the model brings."""
         renamings = [entry for entry in weight_conversions if isinstance(entry, WeightRenaming)]
         expected = model.state_dict()
+        self._stored_for = {
+            rename_source_key(name, renamings, [], model.base_model_prefix, expected)[0]
+            for name in self._section.checksums
+        }
         converters = []
         for name, layer in self._section.layers.items():
             inside, _ = rename_source_key(name, renamings, [], model.base_model_prefix, expected)
@@ -135,6 +143,7 @@ class SparseQuantizer(HfQuantizer):
         return [*converters, *weight_conversions]
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> Any:
+        self._refuse_random_weights(model)
         parameters: dict[str, Tensor] = dict(model.named_parameters())
         for name, layer in self._section.layers.items():
             weight = parameters.get(name)
@@ -147,6 +156,30 @@ class SparseQuantizer(HfQuantizer):
         if hasattr(model.config, WEIGHTS_FIELD):
             delattr(model.config, WEIGHTS_FIELD)
         return model
+
+    def _refuse_random_weights(self, model: PreTrainedModel) -> None:
+        """What transformers made up for a model of the class that was saved.
+
+        Another class may have a head of its own, which it has to make up.
+        """
+        if type(model).__name__ not in (model.config.architectures or ()):
+            return
+        optional = [re.compile(name) for name in model._keys_to_ignore_on_load_missing or ()]
+        missing = [
+            name
+            for name, parameter in model.named_parameters()
+            # The mark of what came from a file or is tied to it; "meta" was put on a disk.
+            if not getattr(parameter, "_is_hf_initialized", False)
+            and not parameter.is_meta
+            # Stored, but of another shape: the caller said ignore_mismatched_sizes=True.
+            and name not in self._stored_for
+            and not any(pattern.search(name) for pattern in optional)
+        ]
+        if missing:
+            raise SparseFileError(
+                f"the checkpoint has no weights for {listed(missing)} of {type(model).__name__}, "
+                f"which its {CONFIG_FILE} describes"
+            )
 
     def is_serializable(self) -> bool:
         """What is loaded is saved as any model is."""

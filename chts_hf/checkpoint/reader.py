@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from chts_hf.checkpoint.config_check import check_config
 from chts_hf.checkpoint.folder import CONFIG_FILE, WEIGHTS_FIELD
 from chts_hf.checkpoint.layout import DENSE, check_stream, stream_limit
 from chts_hf.checkpoint.section import (
@@ -42,10 +43,10 @@ def is_sparse(values: Mapping[str, Any]) -> bool:
 
 
 def read_section(values: Mapping[str, Any], where: Path) -> Section:
-    """The section of a config.json.
+    """The section of a config.json, whose other fields are compared with it.
 
     Raises:
-        SparseFileError: there is none, or it cannot be right.
+        SparseFileError: there is none, it cannot be right, or other fields are not as they were.
     """
     if not is_sparse(values):
         raise SparseFileError(
@@ -54,9 +55,11 @@ def read_section(values: Mapping[str, Any], where: Path) -> Section:
             'subfolder="sparse"'
         )
     try:
-        return Section.from_dict(values["quantization_config"])
+        section = Section.from_dict(values["quantization_config"])
     except SparseFileError as error:
         raise SparseFileError(f"{where / CONFIG_FILE}: {error}") from error
+    check_config(section, values, where / CONFIG_FILE)
+    return section
 
 
 def weights_name(folder: Path, values: Mapping[str, Any]) -> str:
@@ -153,6 +156,13 @@ def check_tensors(section: Section, stored: Mapping[str, Stored]) -> None:
                 )
 
 
+def listed(names: Iterable[str]) -> str:
+    """The first three of some names, sorted, and how many more there are."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
+    return f"{', '.join(ordered[:3])}{more}"
+
+
 def check_contents(section: Section, stored: Mapping[str, Stored]) -> None:
     """Compare checksums, and count and place the links of every layer.
 
@@ -197,6 +207,7 @@ def _file_name(value: object, where: Path) -> str:
         not isinstance(value, str)
         or Path(value).name != value
         or "\\" in value
+        or not value.isprintable()  # neither "\0" nor half a character, which no file system takes
         or not value.endswith((".safetensors", ".safetensors.index.json"))
     ):
         raise SparseFileError(f"{where} refers to {value!r:.120}, which is no file of its folder")

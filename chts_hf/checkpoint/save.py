@@ -15,10 +15,12 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
+from chts_hf.checkpoint.config_check import config_checksums
 from chts_hf.checkpoint.folder import (
     CONFIG_FILE,
     WEIGHTS_FIELD,
     commit,
+    commit_dense,
     staging_folder,
     write_json,
     write_weights,
@@ -108,6 +110,7 @@ def save_sparse(
     Raises:
         ValueError: a mask is of no parameter, of another shape, or a weight is not 0 where its mask
             has no link; or no weight is a target; or the weights are sharded over processes.
+        OSError: it could not be written; a full disk, for example. What was there is intact.
 
     Example:
         >>> sizes = save_sparse(model, "marian-chts90", processing_class=tokenizer)
@@ -162,16 +165,18 @@ def write_sparse(
 
     with staging_folder(folder) as staging:
         written = write_weights(staging, entries, max_shard_size)
+        values = _config_values(model)
         section = Section(
             layers=layers,
             checksums=written.checksums,
             method=config.method if config else None,
             config=config.to_dict() if config else None,
             metadata=metadata,
+            config_checksums=config_checksums(values),
         )
         _write_settings(model, staging, processing_class)
         extra = {"quantization_config": section.to_dict(), WEIGHTS_FIELD: written.name}
-        write_json(staging / CONFIG_FILE, _config_values(model) | extra)
+        write_json(staging / CONFIG_FILE, values | extra)
         commit(staging, folder, written)
 
     parts = section.tensor_names()
@@ -188,14 +193,13 @@ def write_sparse(
 def write_dense(
     model: PreTrainedModel, folder: Path, processing_class: Any, max_shard_size: int | str
 ) -> None:
-    """Write the model as transformers' ``save_pretrained`` does, but in one step."""
+    """Write what transformers' ``save_pretrained`` does, but at no time a mixture of two models."""
     state, _ = _tensors_to_save(model)
     entries = [_dense_entry(name, tensor) for name, tensor in state.items()]
     with staging_folder(folder) as staging:
-        written = write_weights(staging, entries, max_shard_size, plain_name=True)
+        written = write_weights(staging, entries, max_shard_size)
         _write_settings(model, staging, processing_class)
-        write_json(staging / CONFIG_FILE, _config_values(model))
-        commit(staging, folder, written)
+        commit_dense(staging, folder, written, _config_values(model))
 
 
 # -- which masks ---------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ The ``quantization_config`` of a sparse checkpoint::
         "layers": {"…fc1.weight": {"kind": "ffn.up", "shape": [32, 16], "links": 51,
                                    "layout": "gaps4", "dtype": "F32"}}
       },
-      "checksums": {"…fc1.weight": 2774834, "…fc1.weight.links": 901239}
+      "checksums": {"…fc1.weight": 2774834, "…fc1.weight.links": 901239},
+      "config_checksums": {"d_model": 4108050209, …}
     }
 """
 
@@ -81,6 +82,8 @@ class Section:
         method: of the training, None if unknown.
         config: the ``CHTsConfig`` as a dictionary, None if unknown.
         metadata: what the caller of ``save_sparse`` added.
+        config_checksums: field of config.json → CRC-32 of its value; None in files written before
+            there were any. See ``chts_hf.checkpoint.config_check``.
     """
 
     layers: dict[str, Layer]
@@ -88,6 +91,7 @@ class Section:
     method: str | None = None
     config: dict[str, Any] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    config_checksums: dict[str, int] | None = None
 
     @property
     def links(self) -> int:
@@ -106,6 +110,7 @@ class Section:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, in the newest format."""
+        settings = self.config_checksums
         return {
             "quant_method": QUANT_METHOD,
             "format_version": FORMAT_VERSION,
@@ -122,7 +127,7 @@ class Section:
                 },
             },
             "checksums": self.checksums,
-        }
+        } | ({} if settings is None else {"config_checksums": settings})
 
     @classmethod
     def from_dict(cls, values: object) -> Section:
@@ -138,10 +143,7 @@ class Section:
             name: _layer(name, value)
             for name, value in _mapping(sparsity.get("layers"), "sparsity.layers").items()
         }
-        checksums = {
-            name: _count(value, f"checksums[{name!r}]")
-            for name, value in _mapping(top.get("checksums"), "checksums").items()
-        }
+        checksums = _checksums(top, "checksums")
         method, config = top.get("method"), top.get("config")
         if method is not None and not isinstance(method, str):
             raise SparseFileError(f"method must be a name, found {method!r:.60}")
@@ -151,6 +153,9 @@ class Section:
             method=method,
             config=None if config is None else dict(_mapping(config, "config")),
             metadata=dict(_mapping(top.get("metadata", {}), "metadata")),
+            config_checksums=(
+                _checksums(top, "config_checksums") if "config_checksums" in top else None
+            ),
         )
         for name in ("links", "weights"):
             said = _count(sparsity.get(name), f"sparsity.{name}")
@@ -223,6 +228,11 @@ def _count(value: object, what: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST:
         raise SparseFileError(f"{what} must be a count, found {value!r:.60}")
     return value
+
+
+def _checksums(values: Mapping[str, Any], field_name: str) -> dict[str, int]:
+    found = _mapping(values.get(field_name), field_name)
+    return {name: _count(value, f"{field_name}[{name!r:.120}]") for name, value in found.items()}
 
 
 def _layer(name: str, value: object) -> Layer:

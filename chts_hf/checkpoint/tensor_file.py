@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from chts_hf.checkpoint.section import SparseFileError, parse_json
@@ -170,7 +171,9 @@ def read_header(path: Path) -> dict[str, Stored]:
     header = parse_json(text, f"the header of {path}")
     if not isinstance(header, dict):
         raise SparseFileError(f"the header of {path} is no object")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise SparseFileError(f"{path}: __metadata__ must be texts by name: {metadata!r:.120}")
     begin, end, stored = 8 + length, 0, {}
     for name, value in sorted(header.items(), key=lambda item: _offsets(path, *item)):
         start, stop = _offsets(path, name, value)
@@ -194,6 +197,11 @@ def read_header(path: Path) -> dict[str, Stored]:
             f"{path} is truncated or damaged: its header describes {begin + end} bytes, it has "
             f"{size}"
         )
+    try:
+        with safe_open(path, framework="pt"):
+            pass  # the library that will read it has its own idea of JSON
+    except (SafetensorError, OSError) as error:
+        raise SparseFileError(f"{path} cannot be read: {error}") from error
     return stored
 
 

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from chts_hf import find_targets
 from tests.builders import tiny_marian
 
+#: One of its sparsified weights.
+UP = "model.encoder.layers.0.fc1.weight"
+
 
 def sparse_marian(sparsity: float = 0.9, **changes: Any) -> Any:
     """A tiny Marian model whose targets have that many zeros, at random."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from chts_hf import save_sparse
+from chts_hf.checkpoint.save import write_dense
 from tests.checkpoint.sparse_models import sparse_marian
 
 pytestmark = [
@@ -51,7 +54,7 @@ def _die_at(step: int, folder: Path) -> None:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
-        if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir") and str(
+        if event in ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir") and str(
             arguments[0]
         ).startswith(str(folder)):
             left -= 1
@@ -109,12 +112,62 @@ def test_a_killed_first_save_leaves_no_half_checkpoint(tmp_path):
     assert step > 5
 
 
-def test_a_dense_copy_replaces_a_dense_checkpoint_in_one_step(tmp_path):
-    old, new = model(0), model(1)
-    old.save_pretrained(tmp_path)
-    step = 0
-    while killed_at(step, tmp_path, lambda: save_sparse(new, tmp_path, dense_copy=True)):
+DENSE = {
+    "one file, of another shape": ("5GB", "5GB", {"encoder_layers": 2}),
+    "as many shards, with other settings": ("20KB", "20KB", {"dropout": 0.5}),
+    "more shards": ("20KB", "10KB", {"encoder_layers": 2}),
+    "shards for one file": ("5GB", "20KB", {"encoder_layers": 2}),
+    "one file for shards": ("20KB", "5GB", {"encoder_layers": 2}),
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(name, marks=[pytest.mark.slow] * ("as many" not in name)) for name in DENSE],
+)
+def test_a_dense_checkpoint_replaces_another_in_one_step(tmp_path, case):
+    """What from_pretrained gives is all old or all new: weights, and the config beside them."""
+    before, after, changes = DENSE[case]
+    old, new = model(0), model(1, **changes)
+    old.save_pretrained(tmp_path, max_shard_size=before)
+    seen, step = [], 0
+    while killed_at(
+        step,
+        tmp_path,
+        lambda: write_dense(new, tmp_path, None, after),
+    ):
         found = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
-        assert same(found, old) or same(found, new), step
+        is_old, is_new = (
+            same(found, one) and found.config.dropout == one.config.dropout for one in (old, new)
+        )
+        assert is_old != is_new, step
+        seen.append(is_new)
         step += 1
     assert step > 10
+    assert seen == sorted(seen), "the new one came and went"
+    assert True in seen
+    assert False in seen
+    # The names, and the config.json, are those of transformers, and nothing else is left.
+    new.save_pretrained(tmp_path / "expected", max_shard_size=after)
+    expected = {path.name for path in (tmp_path / "expected").iterdir()}
+    assert {path.name for path in tmp_path.iterdir()} - {"expected"} == expected
+    config, right = (
+        json.loads((place / "config.json").read_text())
+        for place in (tmp_path, tmp_path / "expected")
+    )
+    assert config == right
+
+
+@pytest.mark.parametrize("before", ["dense, by transformers", "sparse"])
+def test_a_dense_copy_without_hard_links_is_the_same(tmp_path, monkeypatch, before):
+    def refused(*_: Any) -> None:
+        raise OSError("no links here")
+
+    BEFORE[before](model(0), tmp_path)
+    monkeypatch.setattr(os, "link", refused)
+    new = model(1, encoder_layers=2)
+    save_sparse(new, tmp_path, dense_copy=True, max_shard_size="10KB")
+    assert same(AutoModelForSeq2SeqLM.from_pretrained(tmp_path), new)
+    names = [path.name for path in tmp_path.glob("*.safetensors")]
+    assert len(names) > 2
+    assert all(re.fullmatch(r"model-\d{5}-of-\d{5}\.safetensors", name) for name in names)

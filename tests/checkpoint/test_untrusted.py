@@ -18,11 +18,21 @@ from transformers import AutoModelForSeq2SeqLM
 
 from chts_hf import SparseFileError, load_sparse, save_sparse
 from chts_hf.checkpoint.inspection import verify
-from chts_hf.checkpoint.reader import check_files, read_config, read_section, weight_files
 from chts_hf.checkpoint.tensor_file import checksum, read_header
-from tests.checkpoint.sparse_models import sparse_marian
-
-UP = "model.encoder.layers.0.fc1.weight"
+from tests.checkpoint.damage import (
+    JSON,
+    check,
+    cut,
+    edit,
+    edit_header,
+    edit_layer,
+    edit_section,
+    flip,
+    set_in_header,
+    twice,
+    weights,
+)
+from tests.checkpoint.sparse_models import UP, sparse_marian
 
 
 @pytest.fixture(scope="module")
@@ -35,57 +45,6 @@ def saved(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(saved, tmp_path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "copy"))
-
-
-def weights(folder: Path) -> Path:
-    (path,) = folder.glob("*.safetensors")
-    return path
-
-
-def edit(path: Path, change: Callable[[Any], Any]) -> None:
-    values = json.loads(path.read_text())
-    change(values)
-    path.write_text(json.dumps(values))
-
-
-def edit_section(folder: Path, change: Callable[[Any], Any]) -> None:
-    edit(folder / "config.json", lambda values: change(values["quantization_config"]))
-
-
-def edit_layer(folder: Path, **changes: Any) -> None:
-    edit_section(folder, lambda s: s["sparsity"]["layers"][UP].update(changes))
-
-
-def edit_header(path: Path, change: Callable[[str], str]) -> None:
-    data = path.read_bytes()
-    length = struct.unpack("<Q", data[:8])[0]
-    header = change(data[8 : 8 + length].decode()).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header + data[8 + length :])
-
-
-def set_in_header(path: Path, name: str, **changes: Any) -> None:
-    def change(text: str) -> str:
-        header = json.loads(text)
-        header[name].update(changes)
-        return json.dumps(header)
-
-    edit_header(path, change)
-
-
-def flip(path: Path, position: int, bit: int = 0) -> None:
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1 << bit
-    path.write_bytes(bytes(data))
-
-
-def cut(path: Path, by: int) -> None:
-    path.write_bytes(path.read_bytes()[:-by])
-
-
-def twice(text: str) -> str:
-    """The JSON object with one of its keys given again."""
-    name, value = next(iter(json.loads(text).items()))
-    return text.rstrip()[:-1] + f", {json.dumps(name)}: {json.dumps(value)}}}"
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -114,6 +73,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "offsets that overlap": (lambda f: set_in_header(weights(f), UP, data_offsets=[0, 4]), "lie"),
     "offsets beyond the file": (
         lambda f: set_in_header(weights(f), UP, data_offsets=[0, 2**60]), "lie"),
+    "metadata that is no text": (
+        lambda f: set_in_header(weights(f), "__metadata__", format=5), "__metadata__ must be"),
+    "metadata that is a number": (
+        lambda f: edit_header(weights(f), lambda t: t.replace('{"format":"pt"}', "7")),
+        "__metadata__ must be"),
+    "half a character in the metadata": (
+        lambda f: set_in_header(weights(f), "__metadata__", format="\ud800"), "cannot be read"),
     "an unknown dtype": (lambda f: set_in_header(weights(f), UP, dtype="F7"), "unknown dtype"),
     "a shape bomb in the section": (
         lambda f: edit_layer(f, shape=[2**23, 2**23]), "weights"),
@@ -198,9 +164,30 @@ def test_a_true_shape_is_bounded_by_the_model(folder):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
 
 
+#: What the file system itself would refuse, each with an error of its own.
+NO_NAMES = ["a\0.safetensors", "\ud800.safetensors", "a\n.safetensors"]
+
+
+@pytest.mark.parametrize("name", NO_NAMES, ids=["a null", "half a character", "a break"])
+def test_a_name_that_no_file_can_have_is_refused(folder, name):
+    edit(folder / "config.json", lambda values: values.update(transformers_weights=name))
+    with pytest.raises(SparseFileError, match="no file of its folder"):
+        load_sparse(folder)
+    assert not verify(folder).passed
+
+
 @pytest.mark.parametrize(
     "place",
-    ["../stolen.safetensors", "/etc/stolen.safetensors", "a/b.safetensors", "..", "x.bin", 7, None],
+    [
+        "../stolen.safetensors",
+        "/etc/stolen.safetensors",
+        "a/b.safetensors",
+        "..",
+        "x.bin",
+        7,
+        None,
+        *NO_NAMES,
+    ],
 )
 def test_an_index_that_leaves_the_folder_is_refused(saved, tmp_path, place):
     target = tmp_path / "sharded"
@@ -262,12 +249,6 @@ def test_a_config_that_is_none_is_refused(folder, tmp_path):
         load_sparse(tmp_path)
 
 
-def check(folder: Path) -> None:
-    values = read_config(folder)
-    section = read_section(values, folder)
-    check_files(section, weight_files(folder, values))
-
-
 FUZZ = settings(
     max_examples=150,
     deadline=2000,
@@ -300,13 +281,6 @@ def test_any_change_of_the_weight_file_is_noticed(folder, saved, data):
     assert found == expected
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=6,
-)
-
-
 @FUZZ
 @given(data=st.data())
 def test_any_value_in_the_section_is_checked(folder, saved, data):
@@ -329,8 +303,13 @@ def test_any_value_in_the_section_is_checked(folder, saved, data):
         check(folder)
     except SparseFileError:
         return
+    # (Without any of its checksums, the rest of config.json is as it was, though nobody says so.)
     harmless = {"method", "config", "metadata", "kind", "sparsity"}
-    assert same or harmless & {path[0], path[-1]} - {"layers"}, path
+    assert (
+        same
+        or (path, place[key]) == (["config_checksums"], {})
+        or harmless & {path[0], path[-1]} - {"layers"}
+    ), path
 
 
 @FUZZ
