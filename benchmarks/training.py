@@ -10,7 +10,8 @@ a machine that is slowed down by something else slows both:
 2. What share of the training time do the CH2-L3n topology updates take?
 3. How long is the update of one layer, and how much memory does it need, beside CH2-L3n's scores
    written down plainly: the four dense matrix products of their definition, with and without the
-   elementwise part between them?
+   elementwise part between them? And beside a whole update written down plainly, with what it
+   removes and what it draws?
 4. How many seconds does the first mask of a large layer take, for every kind of it?
 """
 
@@ -169,6 +170,22 @@ def plain_formula(mask: Tensor) -> Tensor:
     return (sides[0] + sides[1].T).masked_fill(mask, 0)
 
 
+def plain_update(weight: Tensor, mask: Tensor, zeta: float, delta: float) -> Tensor:
+    """A whole update as its definition is written: the scores, and two Gumbel-top-k draws."""
+
+    def drawn(log_weights: Tensor, k: int) -> Tensor:
+        gumbel = -torch.rand_like(log_weights, dtype=torch.float64).log_().neg_().log_()
+        chosen = torch.zeros_like(mask)
+        chosen.view(-1)[(log_weights + gumbel).view(-1).topk(k).indices] = True
+        return chosen
+
+    magnitude = weight.abs() * mask
+    importance = magnitude / magnitude.sum(0) + magnitude / magnitude.sum(1, keepdim=True)
+    n = round(zeta * int(mask.sum()))
+    kept = drawn(delta / (1 - delta) * importance.log(), int(mask.sum()) - n)
+    return kept | drawn(plain_formula(kept).log(), n)
+
+
 class OneLayer(nn.Module):
     """A module with a single target, so that a sparsifier's update is that layer's update."""
 
@@ -182,10 +199,12 @@ def measure_layer(shape: tuple[int, int], repeats: int) -> dict[str, Any]:
     config = CHTsConfig(sparsity=0.9, update_interval=1, targets={"layer": "layer"})
     model = OneLayer(*shape)
     sparsifier = Sparsifier(model, None, config, total_steps=10_000)
+    weight = model.layer.weight.detach()
     contenders: dict[str, Callable[[], object]] = {
         "products": lambda: plain_products(mask),
         "formula": lambda: plain_formula(mask),
         "scores": lambda: ch_scores(mask, predictor="CH2-L3n"),
+        "plain update": lambda: plain_update(weight, mask, config.zeta, delta=0.5),
         "update": sparsifier.step,
     }
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -205,7 +224,7 @@ def measure_layer(shape: tuple[int, int], repeats: int) -> dict[str, Any]:
                 a / b for a, b in zip(times[name], times[plain], strict=True)
             )
             for name in ("scores", "update")
-            for plain in ("products", "formula")
+            for plain in ("products", "formula", "plain update")
         },
         "largest_matrix_bytes": largest,
         "peak_bytes": memory,
@@ -273,7 +292,7 @@ def print_report(
         sides = " x ".join(map(str, layer["shape"]))
         for ratio, value in layer["time_ratio"].items():
             line(f"{sides}: {ratio}, time", value, "layer_time")
-        for name in ("formula", "scores", "update"):
+        for name in ("plain update", "scores", "update"):
             ratio = layer["memory_ratio"][name]
             line(f"{sides}: {name} / largest matrix, memory", ratio, "layer_memory")
     for name, times in masks.items():

@@ -38,9 +38,10 @@ def _training(report: Report) -> str:
         rows += [
             [f"{shape}: an update / the four products", _two(times["update / products"])],
             [f"{shape}: an update / the formula done plainly", _two(times["update / formula"])],
+            [f"{shape}: an update / one done plainly", _two(times["update / plain update"])],
             [f"{shape}: memory of an update / the largest product", _two(memory["update"])],
         ]
-        bounds += [limits["layer_time"], limits["layer_time"], limits["layer_memory"]]
+        bounds += [*[limits["layer_time"]] * 3, limits["layer_memory"]]
     table = [[*row, f"{bound:g}"] for row, bound in zip(rows, bounds, strict=True)]
     return _rows(["CH2-L3n at 90 %", "measured", "at most wanted"], table)
 
