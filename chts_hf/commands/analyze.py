@@ -30,9 +30,8 @@ def add_parser(commands: Commands) -> None:
         "layers (up → down, v → o, the hidden layers of an MLP) as networks, or each layer by "
         "itself. Every number stands beside the same measure of random networks with as many links "
         "(er) and with the same degrees (degrees), with p, the share of networks at least as far "
-        "out. Two "
-        "small tables follow: which levels' degrees a power law describes (with the measure "
-        "exponent), and what became of the links of each layer.",
+        "out. Two small tables follow: which levels' degrees a power law describes (with the "
+        "measure exponent), and what became of the links of each layer.",
         examples=[
             "chts-hf analyze output/demo",
             "chts-hf analyze output/run/checkpoint-500 --layers --only 'fc1' --json",

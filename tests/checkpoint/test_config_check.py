@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSeq2SeqLM, MarianMTModel
@@ -19,7 +19,7 @@ from chts_hf.checkpoint.config_check import UNCHECKED
 from chts_hf.checkpoint.export import densify
 from chts_hf.checkpoint.inspection import verify
 from chts_hf.checkpoint.reader import read_config, read_section
-from tests.checkpoint.damage import JSON, check, edit, edit_section, flip, weights
+from tests.checkpoint.damage import FUZZ, JSON, check, edit, edit_section, flip, weights
 from tests.checkpoint.sparse_models import assert_same_weights, sparse_marian
 
 BOTH = [load_sparse, AutoModelForSeq2SeqLM.from_pretrained]
@@ -151,13 +151,6 @@ def test_a_user_may_still_ask_for_another_shape(folder):
     assert loaded.get_input_embeddings().weight.shape == (50, 16)
     name = f"model.{SECOND}fc1.weight"
     assert torch.equal(loaded.get_parameter(name), model().get_parameter(name))
-
-
-FUZZ = settings(
-    max_examples=150,
-    deadline=2000,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 def assert_refused_or_harmless(folder: Path, saved: Path) -> None:

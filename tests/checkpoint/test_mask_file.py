@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from chts_hf import CHTsConfig, MaskFileError, Sparsifier, last_complete_checkpoint
 from chts_hf.checkpoint.mask_file import MASK_FILE, load_masks, save_masks
 from tests.builders import tiny_marian
-from tests.checkpoint.damage import JSON, flip
+from tests.checkpoint.damage import FUZZ, JSON, flip
 from tests.checkpoint.sparse_models import UP
 
 HISTORY = f"history/{UP}"
@@ -160,13 +160,6 @@ def test_a_header_that_is_none_is_one_clear_error(copied, caplog, name):
 def test_other_files_that_are_none_are_passed_over_too(copied, name, text):
     (copied / "checkpoint-2" / name).write_text(text)
     assert last_complete_checkpoint(copied) == str(copied / "checkpoint-1")
-
-
-FUZZ = settings(
-    max_examples=150,
-    deadline=2000,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 @FUZZ

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForSeq2SeqLM
 
@@ -20,6 +20,7 @@ from chts_hf import SparseFileError, load_sparse, save_sparse
 from chts_hf.checkpoint.inspection import verify
 from chts_hf.checkpoint.tensor_file import checksum, read_header
 from tests.checkpoint.damage import (
+    FUZZ,
     JSON,
     check,
     cut,
@@ -247,13 +248,6 @@ def test_a_config_that_is_none_is_refused(folder, tmp_path):
         load_sparse(folder)
     with pytest.raises(SparseFileError, match=r"config.json cannot be read"):
         load_sparse(tmp_path)
-
-
-FUZZ = settings(
-    max_examples=150,
-    deadline=2000,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 @FUZZ
