@@ -37,7 +37,7 @@ import yaml  # noqa: E402
 
 from chts_hf.compare.page import write_comparison  # noqa: E402
 from chts_hf.compare.progress import Progress  # noqa: E402
-from chts_hf.compare.record import make_record, read_record, record_path, write_record  # noqa: E402
+from chts_hf.compare.record import find_record, make_record, read_record, write_record  # noqa: E402
 from chts_hf.compare.runner import Job, State, StopRequest, run_jobs  # noqa: E402
 from chts_hf.compare.spec import Comparison, Run, read_comparison  # noqa: E402
 from chts_hf.compare.tables import missing_text, quality_table  # noqa: E402
@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = [run for run in runs if read_record(results, comparison, run) is None]
     if options.list:
         for run in runs:
-            done = "to do" if run in missing else str(record_path(results, run))
-            print(f"{run.name:<32}{done}")
+            done = "to do" if run in missing else find_record(results, comparison, run)
+            print(f"{run.name:<40}{done}")
         return 0
 
     by_name = {run.name: run for run in missing}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from chts_hf.compare.figures import draw_comparison
-from chts_hf.compare.record import record_path
+from chts_hf.compare.record import find_record
 from chts_hf.compare.significance import Paired, compare
 from chts_hf.compare.spec import Comparison, Run
 from chts_hf.compare.summary import Summary, summarise
@@ -20,11 +20,11 @@ from chts_hf.compare.tables import comparison_section, summary_data
 
 def read_records(folder: Path, comparison: Comparison) -> dict[Run, dict[str, Any]]:
     """Read the records of a comparison's finished runs."""
-    paths = {run: record_path(folder, run) for run in comparison.runs()}
+    paths = {run: find_record(folder, comparison, run) for run in comparison.runs()}
     return {
         run: json.loads(path.read_text(encoding="utf-8"))
         for run, path in paths.items()
-        if path.is_file()
+        if path is not None
     }
 
 

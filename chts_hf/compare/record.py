@@ -112,6 +112,21 @@ def record_path(folder: Path, run: Run) -> Path:
     return folder / f"{run.name}.json"
 
 
+def find_record(folder: Path, comparison: Comparison, run: Run) -> Path | None:
+    """Find a finished run's record, in the comparison's folder or one beside it that it shares.
+
+    Args:
+        folder: the comparison's records.
+        comparison: says which other settings' runs are its own too.
+        run: one of its runs.
+
+    Returns:
+        The file; None if the run is not finished anywhere.
+    """
+    folders = [folder, *(folder.parent / setting for setting in comparison.shares)]
+    return next((path for one in folders if (path := record_path(one, run)).is_file()), None)
+
+
 def read_record(folder: Path, comparison: Comparison, run: Run) -> dict[str, Any] | None:
     """Read a finished run's record; None if the run is not finished.
 
@@ -119,8 +134,8 @@ def read_record(folder: Path, comparison: Comparison, run: Run) -> dict[str, Any
         ValueError: the record is of other arguments than the comparison now has, so that a table
             of both would compare unlike things.
     """
-    path = record_path(folder, run)
-    if not path.is_file():
+    path = find_record(folder, comparison, run)
+    if path is None:
         return None
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     # Through JSON, as the record went: tuples are lists then.

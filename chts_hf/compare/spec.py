@@ -72,6 +72,8 @@ class Comparison:
         proposed: the labels that are not baselines.
         reference: the label that all are compared with.
         published: the table of published numbers to show beside ours, if any.
+        shares: settings of other comparisons whose finished runs count here too, where they were
+            told the same.
         threads: of each run on a CPU.
         source: the YAML file, as it was named.
         title: one line that says what is compared.
@@ -85,6 +87,7 @@ class Comparison:
     proposed: Sequence[str] = ("chts", "chtss")
     reference: str = "dense"
     published: str | None = None
+    shares: Sequence[str] = ()
     threads: int = 1
     source: str = ""
     title: str = ""

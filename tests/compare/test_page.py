@@ -61,6 +61,20 @@ def test_a_record_of_another_recipe_is_refused(tmp_path: Path) -> None:
         read_record(tmp_path, other, run)
 
 
+def test_runs_of_another_comparison_count_where_they_are_shared(tmp_path: Path) -> None:
+    made, run = comparison(tmp_path), comparison(tmp_path).runs()[1]
+    write_record(tmp_path / "theirs", run, records(made)[run] | {"seen": "theirs"})
+    mine = tmp_path / "mine"
+    assert read_record(mine, made, run) is None
+    sharing = comparison(tmp_path, setting="mine", shares=["nowhere", "theirs"])
+    found = read_record(mine, sharing, run)
+    assert found is not None and found["seen"] == "theirs"
+    assert list(page.read_records(mine, sharing)) == [run]
+    write_record(mine, run, records(made)[run] | {"seen": "mine"})  # its own come first
+    found = read_record(mine, sharing, run)
+    assert found is not None and found["seen"] == "mine"
+
+
 def test_curves() -> None:
     log = [
         {"step": 5, "loss": 3.0, "topology/anp": 0.123456789},

@@ -80,6 +80,24 @@ def test_the_comparisons_of_this_package() -> None:
     assert len(runs["compare_ablation"].runs()) == 12
     assert len({one.setting for one in runs.values()}) == len(runs)
     assert len(runs["compare_ablation_small"].runs()) == 3 * 14
+    assert len(runs["compare_settings_small"].runs()) == 29
+
+
+def test_comparisons_that_share_runs_tell_them_the_same() -> None:
+    """Else the second comparison would refuse the first one's record, hours later."""
+    made = [read_comparison(path) for path in CONFIGS.glob("compare_*.yaml")]
+    by_setting = {one.setting: one for one in made}
+    common = set()
+    for one in made:
+        for other in (by_setting[setting] for setting in one.shares):
+            theirs = {run.name: run for run in other.runs()}
+            for run in one.runs():
+                if run.name in theirs:
+                    common.add((one.setting, other.setting, run.label))
+                    assert one.identity(run) == other.identity(theirs[run.name])
+    assert ("settings_small", "small", "granet") in common
+    assert ("ablation_small", "settings_small", "chtss_no_rewarm") in common
+    assert ("ablation", "paper", "chts") in common
 
 
 def test_the_small_ablation_changes_one_ingredient_at_a_time() -> None:
@@ -87,7 +105,7 @@ def test_the_small_ablation_changes_one_ingredient_at_a_time() -> None:
     large = read_comparison(CONFIGS / "compare_ablation.yaml")
     assert {label: made.methods[label] for label in large.methods} == large.methods
     configs = {run.label: run.config.to_dict() for run in made.select(seeds=[0])}
-    for base, prefix in (("chtss", "chtss_"), ("no_decay", "chts_")):
+    for base, prefix in (("chtss", "chtss_"), ("chts", "chts_")):
         changed = {
             label.removeprefix(prefix): {
                 name: value for name, value in told.items() if value != configs[base][name]
@@ -103,4 +121,4 @@ def test_the_small_ablation_changes_one_ingredient_at_a_time() -> None:
             "no_rewarm": {"rewarm_steps": 1},
         }
     assert configs["chtss"]["delta_start"] == 0.5
-    assert [label for label in made.methods if made.is_baseline(label)] == ["no_decay"]
+    assert [label for label in made.methods if made.is_baseline(label)] == ["chts"]

@@ -106,8 +106,8 @@ def test_what_is_there_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[s
     words = write_config(tmp_path)
     assert compare.main([*words, "--list"]) == 0
     assert capsys.readouterr().out.split("\n")[:2] == [
-        "dense_seed0                     to do",
-        "chts_s75_seed0                  to do",
+        "dense_seed0                             to do",
+        "chts_s75_seed0                          to do",
     ]
 
 
