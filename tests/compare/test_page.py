@@ -68,11 +68,13 @@ def test_runs_of_another_comparison_count_where_they_are_shared(tmp_path: Path) 
     assert read_record(mine, made, run) is None
     sharing = comparison(tmp_path, setting="mine", shares=["nowhere", "theirs"])
     found = read_record(mine, sharing, run)
-    assert found is not None and found["seen"] == "theirs"
+    assert found is not None
+    assert found["seen"] == "theirs"
     assert list(page.read_records(mine, sharing)) == [run]
     write_record(mine, run, records(made)[run] | {"seen": "mine"})  # its own come first
     found = read_record(mine, sharing, run)
-    assert found is not None and found["seen"] == "mine"
+    assert found is not None
+    assert found["seen"] == "mine"
 
 
 def test_curves() -> None:
