@@ -16,7 +16,7 @@ from chts_hf import topology
 from chts_hf.config import CHTsConfig
 from chts_hf.seeding import generator_for
 from chts_hf.targets import Pair, Target
-from chts_hf.topology.selection import all_finite, count, joined
+from chts_hf.topology.selection import all_finite, count, indices_of, joined
 
 
 @dataclass(frozen=True)
@@ -93,17 +93,22 @@ def _remove(layer: LayerInput, mask: Tensor, seed: int, update: int) -> Tensor:
     full = layer.links == mask.numel()  # there is nowhere to regrow
     if layer.config.removal == "none" or layer.zeta == 0 or full:
         return mask
-    scores = _score(layer, layer.config.removal)
+    hard = layer.config.removal_choice == "hard"
+    # A soft choice needs the magnitudes of links only, which is less memory than those of all.
+    lean = layer.config.removal == "magnitude" and not hard
+    scores = layer.weight.detach() if lean else _score(layer, layer.config.removal)
     generator = generator_for(seed, update, layer.target.name, "removal")
     kept = []
     for rows in _row_blocks(layer):
-        links = count(mask[rows])
+        part, on_part = mask[rows], scores[rows]
+        links = count(part)
         n_keep = links - round(layer.zeta * links)
-        if layer.config.removal_choice == "hard":
-            part = topology.keep_hard(scores[rows], mask[rows], n_keep)
-        else:
-            part = topology.keep_soft(scores[rows], mask[rows], n_keep, layer.delta, generator)
-        kept.append(part)
+        if hard:
+            kept.append(topology.keep_hard(on_part, part, n_keep))
+            continue
+        if lean:
+            on_part = on_part.reshape(-1).index_select(0, indices_of(part)).abs()
+        kept.append(topology.keep_soft(on_part, part, n_keep, layer.delta, generator))
     return joined(kept)
 
 

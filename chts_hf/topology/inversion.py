@@ -79,6 +79,7 @@ def _cells_of(points: Tensor, blocks: list[Tensor], ends: Tensor, units: float) 
             found[first:last] = torch.searchsorted(sums, within, right=True)
             found[first:last] += i * blocks[0].numel()
             first = last
+            del sums  # before those of the next block
     return found
 
 

@@ -83,8 +83,9 @@ def keep_soft(
     every link of positive score.
 
     Args:
-        scores: Shape (out, in); only the scores of links are read, and must not be negative.
-        mask: Bool tensor of the same shape, True at links.
+        scores: Not negative. Shape (out, in), of which only the scores of links are read; or those
+            alone, one-dimensional, in the order of the links' flat indices.
+        mask: Bool tensor of shape (out, in), True at links.
         n_keep: How many links stay, between 0 and the number of links.
         delta: In [0, 1).
         generator: Source of randomness; the default CPU generator if None.
@@ -98,9 +99,13 @@ def keep_soft(
     """
     if not 0 <= delta < 1:
         raise ValueError(f"delta = {delta} must lie in [0, 1)")
-    _check(scores, mask, n_keep)
     links = indices_of(mask)
-    on_links = scores.reshape(-1).index_select(0, links).double()
+    if scores.ndim == 1:
+        _check(scores, torch.ones_like(links, dtype=torch.bool), n_keep)
+        on_links = scores.double()
+    else:
+        _check(scores, mask, n_keep)
+        on_links = scores.reshape(-1).index_select(0, links).double()
     if links.numel() and float(on_links.min()) < 0:
         raise ValueError(f"scores must not be negative, the lowest is {float(on_links.min())}")
     zero = on_links == 0

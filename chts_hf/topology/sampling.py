@@ -183,7 +183,17 @@ def _draw(
         return torch.cat([indices_of(positive), indices_of(others)])
     if k == 0:
         return torch.empty(0, dtype=torch.long, device=positive.device)
-    return k_smallest(race, positive, k)
+    if 2 * k <= n_positive:
+        return k_smallest(race, positive, k)
+
+    def backwards(block: slice, cells: Tensor, _: Tensor | None) -> tuple[Tensor, Tensor]:
+        index, keys = race(block, cells, None)
+        return index, keys.neg_()
+
+    # Most are drawn: the few that are not are found with less memory.
+    drawn = positive.clone()
+    drawn[k_smallest(backwards, positive, n_positive - k)] = False
+    return indices_of(drawn)
 
 
 @torch.no_grad()

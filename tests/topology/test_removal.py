@@ -143,6 +143,16 @@ def test_layers_that_are_stored_transposed() -> None:
     assert torch.equal(kept, keep_soft(scores, mask, 70, 0.6, seeded()))
 
 
+@pytest.mark.parametrize("n_keep", [40, 300])
+def test_scores_of_the_links_alone_are_enough(n_keep: int) -> None:
+    mask = torch.rand(20, 40, generator=seeded(1)) < 0.5
+    scores = torch.rand(20, 40, generator=seeded(2))
+    expected = keep_soft(scores, mask, n_keep, 0.7, seeded())
+    assert torch.equal(keep_soft(scores[mask], mask, n_keep, 0.7, seeded()), expected)
+    with pytest.raises(ValueError, match="scores have shape"):
+        keep_soft(scores[mask][1:], mask, n_keep, 0.7)
+
+
 def test_keep_soft_is_reproducible_and_random() -> None:
     scores, mask = torch.rand(30, 30), torch.rand(30, 30) < 0.5
     first = keep_soft(scores, mask, 50, 0.5, seeded(1))
