@@ -28,9 +28,9 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 def peak_memory(function: Callable[[], object]) -> int:
     """At most so many bytes were held at once for `function` on the CPU, its result included.
 
-    What torch's allocator holds, which the profiler tells with times, and what Python's holds, NumPy's
-    arrays among it, which is looked at before and after every operation of torch: its highest between
-    two looks counts together with torch's highest between them.
+    What torch's allocator holds, which the profiler tells with times, and what Python's holds,
+    NumPy's arrays among it, which is looked at before and after every operation of torch: its
+    highest between two looks counts together with torch's highest between them.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler announces every start
     activities = [torch.profiler.ProfilerActivity.CPU]
