@@ -13,6 +13,7 @@ from __future__ import annotations
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, EncoderDecoderCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -20,6 +21,9 @@ from transformers.masking_utils import sdpa_mask
 
 #: The name under which transformers finds :func:`attend`.
 SHARED = "chts_shared_encodings"
+
+#: Of all sentences together, and of each head: where products are quicker than fused attention.
+_MANY_HEADS, _FEW_QUERIES = 32, 16
 
 #: ``config.model_type`` of the models whose attention takes each side's shape from that side.
 MODEL_TYPES = ("bart", "marian", "mbart", "pegasus")
@@ -98,8 +102,44 @@ def attend(
     if attention_mask is not None and queries > 1:
         attention_mask = attention_mask.repeat(1, 1, beams, 1)
     options["is_causal"] = False
-    found, _ = sdpa_attention_forward(module, beside, key, value, attention_mask, **options)
+    forward = _by_products if _is_small(beside, options) else sdpa_attention_forward
+    found, _ = forward(module, beside, key, value, attention_mask, **options)
     return found.unflatten(1, (beams, queries)).flatten(0, 1), None
+
+
+def _is_small(query: Tensor, options: dict[str, Any]) -> bool:
+    """Whether two batched products are quicker than torch's fused attention.
+
+    They are, by up to 2.5 times on a CPU, where the beams of some sentences are at one token each;
+    of a single query for each head the fused one is as quick or quicker.
+    """
+    return (
+        query.device.type == "cpu"
+        and query.dtype == torch.float32  # half precision is added up in float32 by the fused one
+        and not options.get("dropout")
+        and query.shape[0] * query.shape[1] >= _MANY_HEADS
+        and query.shape[2] <= _FEW_QUERIES
+    )
+
+
+def _by_products(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attention as its definition is written, shapes as in :func:`attend`, one encoding each."""
+    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    scores = query @ key.transpose(2, 3)
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
+        scores = scores + attention_mask
+    return (scores.softmax(dim=-1) @ value).transpose(1, 2), None
 
 
 AttentionInterface.register(SHARED, attend)

@@ -15,7 +15,7 @@ from transformers import (
     PegasusForConditionalGeneration,
 )
 
-from chts_hf.inference import share_encodings
+from chts_hf.inference import beams, share_encodings
 from chts_hf.inference.beams import SHARED, attend
 from tests.builders import VOCABULARY, tiny_marian
 from tests.inference.models import tiny_bart, tiny_t5
@@ -65,6 +65,18 @@ def generated(model, options):
     )
 
 
+def watch(monkeypatch, module, name):
+    """Calls of a function: a list that grows by one for each."""
+    calls, function = [], getattr(module, name)
+
+    def watching(*args, **options):
+        calls.append(name)
+        return function(*args, **options)
+
+    monkeypatch.setattr(module, name, watching)
+    return calls
+
+
 @pytest.fixture
 def seen(monkeypatch):
     """How many rows of queries and of keys attention was asked about, once for each call."""
@@ -80,7 +92,10 @@ def seen(monkeypatch):
 
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("name", MODELS)
-def test_tokens_and_scores_are_the_same(name, search, seen):
+@pytest.mark.parametrize("products", [False, True])
+def test_tokens_and_scores_are_the_same(name, search, products, seen, monkeypatch):
+    monkeypatch.setattr(beams, "_MANY_HEADS", 1 if products else 10**6)
+    by_products = watch(monkeypatch, beams, "_by_products")
     model = MODELS[name]().eval()
     shared = copy.deepcopy(model)
     assert share_encodings(shared)
@@ -91,10 +106,26 @@ def test_tokens_and_scores_are_the_same(name, search, seen):
     for one, other in zip(found.scores, want.scores, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     each = SEARCHES[search].get("num_return_sequences", 1) if search == "samples" else 1
-    beams = SEARCHES[search]["num_beams"] * each
+    several = SEARCHES[search]["num_beams"] * each
     # The encoder's, the beams' own past, and the beams' to the three encodings.
-    assert set(seen) == {(3, 3), (3 * beams, 3 * beams), (3 * beams, 3)}
+    assert set(seen) == {(3, 3), (3 * several, 3 * several), (3 * several, 3)}
+    assert bool(by_products) == products * (several > 1)
     assert model.config._attn_implementation == "sdpa"
+
+
+def test_products_are_the_same_attention():
+    """With masks of both kinds, a scale of its own, and some queries for each beam."""
+    key, value = torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 4)
+    query = torch.randn(2, 3, 7, 4)
+    boolean = torch.rand(2, 1, 7, 5) < 0.7
+    boolean[..., 0] = True
+    for mask in (None, boolean, torch.randn(2, 1, 7, 5)):
+        for scaling in (None, 0.3):
+            found, _ = beams._by_products(None, query, key, value, mask, scaling=scaling)
+            want = torch.nn.functional.scaled_dot_product_attention(
+                query, key, value, mask, scale=scaling
+            )
+            torch.testing.assert_close(found, want.transpose(1, 2))
 
 
 def test_the_encoding_is_neither_repeated_nor_copied(seen, monkeypatch):
