@@ -36,7 +36,7 @@ env: ## set up the environment (every other target does so by itself)
 demo: env ## train a small sparse translator, score it and translate with it (output/demo)
 	rm -rf $(DEMO_OUT)
 	$(RUN) recipes/translation.py configs/demo.yaml --output_dir $(DEMO_OUT)
-	$(RUN) recipes/translate.py $(DEMO_OUT) --unseen 3
+	$(RUN) recipes/unseen.py $(DEMO_OUT) --count 3
 
 digits: env ## train a sparse MLP on small images and cut its dead neurons out (output/digits)
 	rm -rf output/digits

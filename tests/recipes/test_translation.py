@@ -14,7 +14,7 @@ import torch
 from chts_hf import load_sparse
 from chts_hf.checkpoint.inspection import inspect_file
 from chts_hf.translation.tokenizers import TokenizerPair
-from recipes import translate, translation
+from recipes import translation, unseen
 from tests.translation.helpers import corpus
 
 TINY = {
@@ -96,12 +96,11 @@ def test_the_saved_model_translates(
     embedded: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, _ = embedded
-    translations = translate.main([str(folder), "--unseen", "3", "--num_beams", "2"])
+    translations = unseen.main([str(folder), "--count", "4", "--num_beams", "2"])
     printed = capsys.readouterr().out
-    assert len(translations) == 3
-    assert printed.count("sentence ") == printed.count("reference ") == 3
-    again = translate.main([str(folder), "The dog sleeps.", "A cat.", "--num_beams", "1"])
-    assert capsys.readouterr().out == "\n".join(again) + "\n"
+    assert len(translations) == 4
+    assert printed.count("sentence ") == printed.count("reference ") == 4
+    assert all(f"translation  {one}\n" in printed for one in translations)
 
 
 def test_continuing_from_the_saved_model(
@@ -203,5 +202,8 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_unseen_needs_the_embedded_corpus(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--unseen needs a model of the embedded corpus"):
-        translate.main([str(tmp_path), "--unseen", "3"])
+    with pytest.raises(ValueError, match="name the output folder of a training run"):
+        unseen.main([str(tmp_path)])
+    (tmp_path / "all_results.json").write_text('{"languages": "en-de"}')
+    with pytest.raises(ValueError, match="not trained on the embedded corpus"):
+        unseen.main([str(tmp_path)])
