@@ -80,7 +80,7 @@ def test_the_comparisons_of_this_package() -> None:
     assert len(runs["compare_ablation"].runs()) == 12
     assert len({one.setting for one in runs.values()}) == len(runs)
     assert len(runs["compare_ablation_small"].runs()) == 3 * 14
-    assert len(runs["compare_settings_small"].runs()) == 29
+    assert len(runs["compare_settings_small"].runs()) == 32
 
 
 def test_comparisons_that_share_runs_tell_them_the_same() -> None:
