@@ -23,7 +23,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from benchmark_tables import TABLES, benchmark_table
+from benchmark_tables import RESULTS, TABLES, benchmark_table
+from trial_tables import trial_table
 
 from chts_hf.compare.page import write_comparison
 from chts_hf.compare.record import derived
@@ -211,7 +212,7 @@ def by_setting(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
 
 
 def fill_tables(text: str, runs: Sequence[dict[str, Any]]) -> str:
-    """Put each setting's or benchmark's table between the marks that a page has for it.
+    """Put each setting's, benchmark's or folder of trials' table between its marks in a page.
 
     Raises:
         ValueError: a page has a mark for a setting that was never run.
@@ -221,12 +222,14 @@ def fill_tables(text: str, runs: Sequence[dict[str, Any]]) -> str:
     def fill(mark: re.Match[str]) -> str:
         if mark[2] in TABLES:
             return f"{mark[1]}\n{benchmark_table(mark[2])}\n<!-- end of table -->"
+        if "/" in mark[2]:
+            return f"{mark[1]}\n{trial_table(RESULTS / mark[2])}\n<!-- end of table -->"
         if mark[2] not in settings:
             raise ValueError(f"there is no run of {mark[2]} to fill its table with")
         return f"{mark[1]}\n{table(settings[mark[2]])}\n<!-- end of table -->"
 
     # (A name of several words is a table of another command.)
-    return re.sub(r"(<!-- table: (\w+) -->)\n.*?<!-- end of table -->", fill, text, flags=re.S)
+    return re.sub(r"(<!-- table: ([\w/]+) -->)\n.*?<!-- end of table -->", fill, text, flags=re.S)
 
 
 def write_page(folder: Path) -> str:

@@ -11,6 +11,7 @@ from chts_hf import CHTsConfig
 from chts_hf.compare.record import write_record
 from recipes.compare import REPOSITORY, read_comparison
 from recipes.results import PAGES, fill_tables, load_runs, write_page
+from recipes.trial_tables import trial_table
 from tests.compare.records import quick, record
 
 
@@ -111,6 +112,25 @@ def test_tables_are_filled_in_between_their_marks(tmp_path):
     assert fill_tables(filled, load_runs(tmp_path)) == filled
     with pytest.raises(ValueError, match="no run of large"):
         fill_tables(page.replace("small", "large"), load_runs(tmp_path))
+
+
+def test_trials_stand_beside_the_runs_they_are_variants_of(tmp_path):
+    trials = tmp_path / "mlp" / "decay"
+    trials.mkdir(parents=True)
+    told = {"predict_accuracy": 95.0, "weight_decay": 0.0005}
+    _run(tmp_path / "mlp", "plain.json", **told)
+    _run(tmp_path / "mlp", "another_seed.json", **told | {"seed": 1})
+    _run(trials, "a.json", **told | {"weight_decay": 0.01, "predict_accuracy": 90.25, "anp": 0.2})
+    _run(trials, "b.json", **told | {"weight_decay": 0.002})
+    assert trial_table(trials).split("\n") == [
+        "| method | weight decay | accuracy % | validation loss | ANP |",
+        "| --- | --- | --- | --- | --- |",
+        "| chts | 0.0005 | 95.00 | 3.0000 | 0.500 |",
+        "| chts | 0.002 | 95.00 | 3.0000 | 0.500 |",
+        "| chts | 0.01 | 90.25 | 3.0000 | 0.200 |",
+    ]
+    with pytest.raises(ValueError, match="no trials in"):
+        trial_table(tmp_path / "nowhere")
 
 
 def test_a_comparison_has_its_tests_and_pictures_and_says_what_is_missing(tmp_path, monkeypatch):
