@@ -12,6 +12,7 @@ from safetensors import safe_open
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from chts_hf import CHTsConfig, Sparsifier, load_sparse, save_sparse
+from chts_hf.checkpoint.inspection import verify
 from chts_hf.checkpoint.tensor_file import Entry, write_file
 from tests.architectures import ARCHITECTURES
 from tests.builders import tiny_marian
@@ -52,6 +53,7 @@ def test_every_kind_of_model_comes_back(tmp_path, name):
     sizes = save_sparse(model, tmp_path)
     assert sizes.sparsified_ratio < 0.25
     assert_same_weights(model, load_sparse(tmp_path))
+    assert all(check.passed for check in verify(tmp_path).checks)
 
 
 def test_other_auto_classes_find_their_part(tmp_path):
