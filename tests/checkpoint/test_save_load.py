@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import weakref
 
 import pytest
@@ -232,6 +233,15 @@ def test_masks_that_would_lose_weights_are_refused(tmp_path):
 def test_a_weight_of_another_dtype_is_refused(tmp_path):
     with pytest.raises(ValueError, match="float64; sparsified weights are fp32, bf16 or fp16"):
         save_sparse(sparse_marian().double(), tmp_path)
+
+
+def test_a_backend_that_nothing_gains_by_says_so(tmp_path, caplog):
+    save_sparse(sparse_marian(0.1), tmp_path)  # too few zeros to be worth a measurement
+    with caplog.at_level(logging.WARNING, "chts_hf"):
+        load_sparse(tmp_path, backend="csr")
+    (record,) = caplog.records
+    assert "no target layer is faster with sparse products on this machine" in record.message
+    assert "\n" not in record.message
 
 
 def test_an_unknown_backend_is_refused(tmp_path):
