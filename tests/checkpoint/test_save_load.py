@@ -78,7 +78,8 @@ def test_another_dtype_may_be_asked_for(tmp_path):
     assert_same_weights(model.to(torch.bfloat16), load_sparse(tmp_path, dtype=torch.bfloat16))
 
 
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 0.14), (torch.bfloat16, 0.17)])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 0.14), (torch.bfloat16, 0.17),
+                                                (torch.float16, 0.17)])  # fmt: skip
 def test_at_ninety_percent_files_are_small(tmp_path, dtype, limit):
     model = sparse_marian(d_model=128, encoder_ffn_dim=512).to(dtype)
     sizes = save_sparse(model, tmp_path / "sparse")

@@ -139,3 +139,18 @@ def test_export_refuses_what_is_sparse_or_dense_already(saved, tmp_path, capsys)
     assert "sparse checkpoint already" in capsys.readouterr().err
     assert cli.main(["export", str(saved / "dense"), "--to", "dense", str(tmp_path / "b")]) == 1
     assert "no sparse checkpoint" in capsys.readouterr().err
+
+
+def test_an_export_that_is_interrupted_leaves_nothing_and_no_traceback(
+    saved, tmp_path, capsys, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("chts_hf.checkpoint.save.write_weights", interrupted)
+    out = tmp_path / "out"
+    assert cli.main(["export", str(saved / "sparse"), "--to", "dense", str(out)]) == 130
+    assert capsys.readouterr().err == ""
+    assert list(out.iterdir()) == []
+    monkeypatch.undo()
+    assert cli.main(["export", str(saved / "sparse"), "--to", "dense", str(out)]) == 0
