@@ -1,25 +1,46 @@
-"""Whole checkpoint folders from dense to sparse and back."""
+"""Whole checkpoint folders from dense to sparse and back, a tensor at a time."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from chts_hf.checkpoint.folder import CONFIG_FILE, WEIGHT_FILES, staging_folder
-from chts_hf.checkpoint.load import check_checkpoint, load_exactly, model_class_of
-from chts_hf.checkpoint.reader import is_sparse, read_config
-from chts_hf.checkpoint.save import SparseSizes, save_sparse, write_dense
-from chts_hf.checkpoint.section import SparseFileError
+from chts_hf.checkpoint.folder import CONFIG_FILE, WEIGHT_FILES, WEIGHTS_FIELD, staging_folder
+from chts_hf.checkpoint.layout import DENSE, decode_links, decode_weight
+from chts_hf.checkpoint.load import load_exactly, model_class_of
+from chts_hf.checkpoint.reader import (
+    check_contents,
+    check_tensors,
+    is_sparse,
+    read_config,
+    read_headers,
+    read_section,
+    weight_files,
+)
+from chts_hf.checkpoint.save import (
+    SPARSE_FOLDER,
+    SparseSizes,
+    nonzero_masks,
+    write_dense,
+    write_sparse,
+)
+from chts_hf.checkpoint.section import STREAM_SUFFIX, Section, SparseFileError
+from chts_hf.checkpoint.skeleton import described, skeleton
+from chts_hf.checkpoint.tensor_file import Stored, read_bytes, read_values
+from chts_hf.checkpoint.tensors import Tensors, tensors_of
 from chts_hf.config import CHTsConfig
 
 
 def densify(folder: str | Path, out: str | Path, *, max_shard_size: int | str = "5GB") -> None:
     """Write a sparse checkpoint folder as a plain dense one.
 
-    Tokenizer files, the model card and whatever else lies in the folder are copied.
+    Tokenizer files, the model card and whatever else lies in the folder are copied. The model is
+    never in memory as a whole, only one of its weights.
 
     Args:
         folder: the sparse checkpoint, local.
@@ -31,8 +52,8 @@ def densify(folder: str | Path, out: str | Path, *, max_shard_size: int | str = 
         ValueError: ``out`` is ``folder``, or the model's class is unknown.
     """
     source, target = _two_folders(folder, out)
-    model = load_exactly(check_checkpoint(source), source, "auto")
-    write_dense(model, target, None, max_shard_size)
+    model, tensors = _open_sparse(source)
+    write_dense(model, target, None, max_shard_size, tensors)
     _copy_others(source, target)
 
 
@@ -46,7 +67,9 @@ def sparsify(
 ) -> SparseSizes:
     """Write a dense checkpoint folder whose weights have zeros as a sparse one.
 
-    No weight is changed: the links are the weights that are not 0.
+    No weight is changed: the links are the weights that are not 0. Memory is that of a weight or
+    two, unless the folder holds the model in an older form: in other files than safetensors, or
+    under other names than it would have now.
 
     Args:
         folder: the dense checkpoint, local.
@@ -59,19 +82,78 @@ def sparsify(
         The sizes.
 
     Raises:
-        SparseFileError: its config.json cannot be read, or it is sparse already.
+        SparseFileError: its config.json cannot be read, it is sparse already, or weights of the
+            model are missing.
         ValueError: ``out`` is ``folder``, or the model's class is unknown.
     """
     source, target = _two_folders(folder, out)
-    values = read_config(source)
-    if is_sparse(values):
-        raise SparseFileError(f"{source} is a sparse checkpoint already")
-    model: PreTrainedModel = model_class_of(values, source).from_pretrained(source, dtype="auto")
-    sizes = save_sparse(
-        model, target, config=config, dense_copy=dense_copy, max_shard_size=max_shard_size
-    )
+    model, tensors = _open_dense(source)
+    masks = nonzero_masks(model, config, tensors)
+    written = target
+    if dense_copy:
+        write_dense(model, target, None, max_shard_size, tensors)
+        written = target / SPARSE_FOLDER
+    sizes = write_sparse(model, written, masks, config, None, max_shard_size, {}, tensors)
     _copy_others(source, target)
     return sizes
+
+
+def _open_sparse(folder: Path) -> tuple[PreTrainedModel, Tensors]:
+    """A sparse checkpoint that was checked: its model, and its tensors in dense form."""
+    values = read_config(folder)
+    section = read_section(values, folder)
+    stored = read_headers(weight_files(folder, values))
+    check_tensors(section, stored)
+    model_class = model_class_of(values, folder)
+    model, wrong = skeleton(model_class, folder, section, stored)
+    if wrong:
+        raise SparseFileError(described(wrong, model_class, folder))
+    check_contents(section, stored)
+    dense = stored.keys() - (section.tensor_names() - section.layers.keys())
+    tensors = tensors_of(model, lambda name: _read(name, section, stored))
+    if tensors.entries.keys() == dense:
+        return model, tensors
+    # The class has come to store its weights in another form since.
+    model = load_exactly(model_class, folder, "auto")
+    return model, tensors_of(model)
+
+
+def _read(name: str, section: Section, stored: dict[str, Stored]) -> Tensor:
+    layer = section.layers.get(name)
+    if layer is None or layer.layout == DENSE:
+        return read_values(stored[name])
+    stream = read_bytes(stored[name + STREAM_SUFFIX])
+    mask = decode_links(stream, layer.layout, layer.shape, layer.links)
+    return decode_weight(read_values(stored[name]), mask)
+
+
+def _open_dense(folder: Path) -> tuple[PreTrainedModel, Tensors]:
+    """A dense checkpoint: its model, and its tensors."""
+    values = read_config(folder)
+    if is_sparse(values):
+        raise SparseFileError(f"{folder} is a sparse checkpoint already")
+    model_class = model_class_of(values, folder)
+    stored = _dense_tensors(folder, values)
+    if stored is not None:
+        model, wrong = skeleton(model_class, folder, None, stored)
+        if wrong.keys() - {"unexpected"}:  # transformers would make these weights up
+            raise SparseFileError(described(wrong, model_class, folder))
+        tensors = tensors_of(model, lambda name: read_values(stored[name]))
+        if tensors.entries.keys() == stored.keys():
+            return model, tensors
+    model = model_class.from_pretrained(folder, dtype="auto")
+    return model, tensors_of(model)
+
+
+def _dense_tensors(folder: Path, values: dict[str, Any]) -> dict[str, Stored] | None:
+    """The tensors of a dense checkpoint; None if they are not in safetensors files like ours."""
+    index = "model.safetensors.index.json"
+    if WEIGHTS_FIELD not in values and not (folder / "model.safetensors").is_file():
+        values = values | {WEIGHTS_FIELD: index}
+    try:
+        return read_headers(weight_files(folder, values))
+    except SparseFileError:
+        return None  # transformers reads more than we do, or says what is wrong
 
 
 def _two_folders(folder: str | Path, out: str | Path) -> tuple[Path, Path]:

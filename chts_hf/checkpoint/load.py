@@ -13,7 +13,6 @@ from transformers.utils import cached_file
 from chts_hf.checkpoint.folder import CONFIG_FILE
 from chts_hf.checkpoint.reader import (
     check_tensors,
-    listed,
     read_config,
     read_headers,
     read_section,
@@ -21,6 +20,7 @@ from chts_hf.checkpoint.reader import (
     weights_name,
 )
 from chts_hf.checkpoint.section import SparseFileError
+from chts_hf.checkpoint.skeleton import described, disagreement
 
 BACKENDS = ("dense", "csr")
 
@@ -116,17 +116,8 @@ def load_exactly(
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # to be named below
     )
-    wrong = {
-        "missing": found["missing_keys"],
-        "of another shape": [name for name, *_ in found["mismatched_keys"]],
-        "unexpected": found["unexpected_keys"],
-    }
-    if any(wrong.values()):
-        said = "; ".join(f"{what}: {listed(names)}" for what, names in wrong.items() if names)
-        raise SparseFileError(
-            f"{folder} does not hold the weights of the {model_class.__name__} that its "
-            f"{CONFIG_FILE} describes: {said}"
-        )
+    if wrong := disagreement(found):
+        raise SparseFileError(described(wrong, model_class, folder))
     return model
 
 

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.core_model_loading import revert_weight_conversion
-from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
 from chts_hf.checkpoint.config_check import config_checksums
 from chts_hf.checkpoint.folder import (
@@ -28,6 +26,7 @@ from chts_hf.checkpoint.folder import (
 from chts_hf.checkpoint.layout import BITMASK, DENSE, choose_layout, encode_links
 from chts_hf.checkpoint.section import STREAM_SUFFIX, VALUE_DTYPES, Layer, Section
 from chts_hf.checkpoint.tensor_file import DTYPES, Entry, dense_size
+from chts_hf.checkpoint.tensors import Tensors, tensors_of
 from chts_hf.config import CHTsConfig
 from chts_hf.distributed.layout import refuse_sharded
 from chts_hf.sparsifier import attached_sparsifier
@@ -125,13 +124,21 @@ def save_sparse(
         shapes = {name: weight.shape for name, weight in model.named_parameters()}
         if masks is None and all(shapes.get(name) == m.shape for name, m in trained.masks.items()):
             masks = trained.masks  # they do not fit where neurons were cut out since
-    mask_of = _nonzero_masks(model, config) if masks is None else _given_masks(model, masks)
+    tensors = tensors_of(model)
+    mask_of = nonzero_masks(model, config, tensors) if masks is None else _given_masks(model, masks)
     folder = Path(folder)
     if dense_copy:
-        write_dense(model, folder, processing_class, max_shard_size)
+        write_dense(model, folder, processing_class, max_shard_size, tensors)
         folder = folder / SPARSE_FOLDER
     return write_sparse(
-        model, folder, mask_of, config, processing_class, max_shard_size, dict(metadata or {})
+        model,
+        folder,
+        mask_of,
+        config,
+        processing_class,
+        max_shard_size,
+        dict(metadata or {}),
+        tensors,
     )
 
 
@@ -147,21 +154,23 @@ def write_sparse(
     processing_class: Any,
     max_shard_size: int | str,
     metadata: dict[str, Any],
+    tensors: Tensors | None = None,
 ) -> SparseSizes:
-    """:func:`save_sparse` with masks that are made one at a time."""
-    state, stored_names = _tensors_to_save(model)
+    """:func:`save_sparse` with masks, and ``tensors`` if they are given, made one at a time."""
+    tensors = tensors or tensors_of(model)
+    stored_names = tensors.stored_names
     masks = {stored_names[name]: make for name, make in mask_of.items() if name in stored_names}
     kinds = {stored_names.get(name, name): kind for name, kind in _kinds(model, config).items()}
     layers: dict[str, Layer] = {}
     entries: list[Entry] = []
-    for name, tensor in state.items():
+    for name, entry in tensors.entries.items():
         make_mask = masks.get(name)
         if make_mask is None:
-            entries.append(_dense_entry(name, tensor))
+            entries.append(entry)
             continue
-        layer, stream_size = _plan_layer(name, tensor, make_mask(), kinds.get(name, "other"))
+        layer, stream_size = _plan_layer(entry, make_mask(), kinds.get(name, "other"))
         layers[name] = layer
-        entries += _layer_entries(name, tensor, make_mask, layer, stream_size)
+        entries += _layer_entries(entry, make_mask, layer, stream_size)
 
     with staging_folder(folder) as staging:
         written = write_weights(staging, entries, max_shard_size)
@@ -182,7 +191,7 @@ def write_sparse(
     parts = section.tensor_names()
     return SparseSizes(
         sparse_bytes=written.size,
-        dense_bytes=dense_size({n: _dense_entry(n, t).stored_as for n, t in state.items()}),
+        dense_bytes=dense_size({n: entry.stored_as for n, entry in tensors.entries.items()}),
         sparsified_bytes=sum(entry.size for entry in entries if entry.name in parts),
         sparsified_dense_bytes=sum(layer.dense_bytes for layer in layers.values()),
         links=section.links,
@@ -191,11 +200,14 @@ def write_sparse(
 
 
 def write_dense(
-    model: PreTrainedModel, folder: Path, processing_class: Any, max_shard_size: int | str
+    model: PreTrainedModel,
+    folder: Path,
+    processing_class: Any,
+    max_shard_size: int | str,
+    tensors: Tensors | None = None,
 ) -> None:
     """Write what transformers' ``save_pretrained`` does, but at no time a mixture of two models."""
-    state, _ = _tensors_to_save(model)
-    entries = [_dense_entry(name, tensor) for name, tensor in state.items()]
+    entries = list((tensors or tensors_of(model)).entries.values())
     with staging_folder(folder) as staging:
         written = write_weights(staging, entries, max_shard_size)
         _write_settings(model, staging, processing_class)
@@ -205,16 +217,30 @@ def write_dense(
 # -- which masks ---------------------------------------------------------------------------------
 
 
-def _nonzero_masks(model: nn.Module, config: CHTsConfig | None) -> dict[str, MaskMaker]:
+def nonzero_masks(
+    model: nn.Module, config: CHTsConfig | None, tensors: Tensors
+) -> dict[str, MaskMaker]:
+    """The masks of all targets, whose links are what is not 0.
+
+    Args:
+        model: that the targets are found in.
+        config: which weights are targets.
+        tensors: the weights' values.
+    """
     if config is not None and config.is_dense:
         return {}
-    weights = {t.parameter_name: t.weight for t in find_targets(model, config)}
-    return {name: nonzero_mask(weight) for name, weight in weights.items()}
+    names = dict.fromkeys(target.parameter_name for target in find_targets(model, config))
+    stored = {name: tensors.stored_names[name] for name in names if name in tensors.stored_names}
+    return {name: _nonzero(tensors.entries[stored[name]].make) for name in stored}
 
 
 def nonzero_mask(weight: Tensor) -> MaskMaker:
     """The mask of a weight whose links are what is not 0."""
-    return lambda: weight.detach() != 0
+    return _nonzero(lambda: weight)
+
+
+def _nonzero(make: Callable[[], Tensor]) -> MaskMaker:
+    return lambda: make().detach() != 0
 
 
 def _given_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, MaskMaker]:
@@ -244,56 +270,37 @@ def _constant(mask: Tensor) -> MaskMaker:
 # -- what is written -----------------------------------------------------------------------------
 
 
-def _tensors_to_save(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors by the names they are stored under, and parameter name → that name.
-
-    Tied weights are there once. Names are those of the model's original checkpoints, as with
-    ``save_pretrained``; where these hold a parameter in another form than the model, the parameter
-    has no entry in the second dictionary.
-    """
-    state = {n: t for n, t in model.state_dict().items() if isinstance(t, Tensor)}
-    places = {name: _place(parameter.detach()) for name, parameter in model.named_parameters()}
-    for name in getattr(model, "_keys_to_ignore_on_save", None) or ():
-        state.pop(name, None)
-    state = remove_tied_weights_from_state_dict(state, model)
-    state = revert_weight_conversion(model, state)
-    names = {_place(tensor): name for name, tensor in state.items()}
-    return state, {name: names[place] for name, place in places.items() if place in names}
-
-
-def _place(tensor: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    return tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride())
-
-
-def _dense_entry(name: str, tensor: Tensor) -> Entry:
-    if tensor.dtype not in DTYPES:
-        raise ValueError(f"{name} is {tensor.dtype}; a sparse checkpoint holds {list(DTYPES)}")
-    return Entry(name, tensor.dtype, tuple(tensor.shape), lambda: tensor)
-
-
-def _plan_layer(name: str, tensor: Tensor, mask: Tensor, kind: str) -> tuple[Layer, int]:
+def _plan_layer(entry: Entry, mask: Tensor, kind: str) -> tuple[Layer, int]:
     """What is written of a layer, and how many bytes its stream of positions has."""
-    dtype, size = DTYPES[tensor.dtype]
+    dtype, size = DTYPES[entry.dtype]
     if dtype not in VALUE_DTYPES:
-        raise ValueError(f"{name} is {tensor.dtype}; sparsified weights are fp32, bf16 or fp16")
+        raise ValueError(
+            f"{entry.name} is {entry.dtype}; sparsified weights are fp32, bf16 or fp16"
+        )
     links = int(torch.count_nonzero(mask))
     layout, stream_size = choose_layout(mask, size)
-    if layout == DENSE and links < mask.numel() and bool((tensor[mask] == 0).any()):
+    if layout == DENSE and links < mask.numel() and bool((entry.make()[mask] == 0).any()):
         # Dense, a link of weight 0 would look like none.
         layout, stream_size = BITMASK, -(-mask.numel() // 8)
-    return Layer(kind, tuple(tensor.shape), links, layout, dtype), stream_size
+    return Layer(kind, entry.shape, links, layout, dtype), stream_size
 
 
 def _layer_entries(
-    name: str, tensor: Tensor, make_mask: MaskMaker, layer: Layer, stream_size: int
+    entry: Entry, make_mask: MaskMaker, layer: Layer, stream_size: int
 ) -> list[Entry]:
     if layer.layout == DENSE:
-        return [_dense_entry(name, tensor)]
+        return [entry]
+
+    def values() -> Tensor:
+        mask = make_mask()  # first: making it may take the weight's memory once more, for a moment
+        weight = entry.make()
+        return weight[mask.to(weight.device)]
+
     # One dimension under the weight's own name: without chts_hf, transformers refuses the shape.
     return [
-        Entry(name, tensor.dtype, (layer.links,), lambda: tensor[make_mask().to(tensor.device)]),
+        Entry(entry.name, entry.dtype, (layer.links,), values),
         Entry(
-            name + STREAM_SUFFIX,
+            entry.name + STREAM_SUFFIX,
             torch.uint8,
             (stream_size,),
             lambda: encode_links(make_mask(), layer.layout),

@@ -49,7 +49,7 @@ class Entry:
         name: in the file.
         dtype: its dtype.
         shape: its shape.
-        make: makes the tensor; called once, when it is written.
+        make: makes the tensor, anew at each call; one that is written is gone then.
     """
 
     name: str
@@ -215,8 +215,12 @@ def checksum(tensor: Stored) -> int:
 
 def read_bytes(tensor: Stored) -> Tensor:
     """A stored tensor's bytes, as a uint8 tensor."""
-    data = bytearray().join(_chunks(tensor))
-    return torch.from_numpy(np.frombuffer(data, dtype=np.uint8))
+    data = np.empty(tensor.size, dtype=np.uint8)
+    with open(tensor.path, "rb") as file:
+        file.seek(tensor.start)
+        if file.readinto(data.data) != tensor.size:
+            raise SparseFileError(f"{tensor.path} became shorter while it was read")
+    return torch.from_numpy(data)
 
 
 def read_values(tensor: Stored) -> Tensor:

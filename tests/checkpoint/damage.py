@@ -10,6 +10,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from chts_hf.checkpoint.reader import check_files, read_config, read_section, weight_files
 from tests.checkpoint.sparse_models import UP
@@ -83,3 +84,24 @@ def twice(text: str) -> str:
     """The JSON object with one of its keys given again."""
     name, value = next(iter(json.loads(text).items()))
     return text.rstrip()[:-1] + f", {json.dumps(name)}: {json.dumps(value)}}}"
+
+
+def make_old(folder: Path) -> None:
+    """As if it was written before fields had checksums."""
+    edit_section(folder, lambda section: section.pop("config_checksums"))
+
+
+def take_out(folder: Path, part: str) -> None:
+    """Remove tensors from file and section, which then agree with each other."""
+    tensors = {n: t for n, t in load_file(weights(folder)).items() if part not in n}
+    save_file(tensors, weights(folder), metadata={"format": "pt"})
+
+    def forget(section: Any) -> None:
+        for name in [name for name in section["checksums"] if part in name]:
+            del section["checksums"][name]
+            layer = section["sparsity"]["layers"].pop(name, None)
+            if layer:
+                section["sparsity"]["links"] -= layer["links"]
+                section["sparsity"]["weights"] -= layer["shape"][0] * layer["shape"][1]
+
+    edit_section(folder, forget)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSeq2SeqLM, MarianMTModel
 
 from chts_hf import SparseFileError, load_sparse, save_sparse
@@ -19,7 +18,16 @@ from chts_hf.checkpoint.config_check import UNCHECKED
 from chts_hf.checkpoint.export import densify
 from chts_hf.checkpoint.inspection import verify
 from chts_hf.checkpoint.reader import read_config, read_section
-from tests.checkpoint.damage import FUZZ, JSON, check, edit, edit_section, flip, weights
+from tests.checkpoint.damage import (
+    FUZZ,
+    JSON,
+    check,
+    edit,
+    edit_section,
+    flip,
+    make_old,
+    take_out,
+)
 from tests.checkpoint.sparse_models import assert_same_weights, sparse_marian
 
 BOTH = [load_sparse, AutoModelForSeq2SeqLM.from_pretrained]
@@ -44,27 +52,6 @@ def folder(saved, tmp_path) -> Path:
 
 def change(folder: Path, **fields: Any) -> None:
     edit(folder / "config.json", lambda values: values.update(fields))
-
-
-def make_old(folder: Path) -> None:
-    """As if it was written before fields had checksums."""
-    edit_section(folder, lambda section: section.pop("config_checksums"))
-
-
-def take_out(folder: Path, part: str) -> None:
-    """Remove tensors from file and section, which then agree with each other."""
-    tensors = {n: t for n, t in load_file(weights(folder)).items() if part not in n}
-    save_file(tensors, weights(folder), metadata={"format": "pt"})
-
-    def forget(section: Any) -> None:
-        for name in [name for name in section["checksums"] if part in name]:
-            del section["checksums"][name]
-            layer = section["sparsity"]["layers"].pop(name, None)
-            if layer:
-                section["sparsity"]["links"] -= layer["links"]
-                section["sparsity"]["weights"] -= layer["shape"][0] * layer["shape"][1]
-
-    edit_section(folder, forget)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +113,52 @@ def test_a_layer_too_many_in_an_old_file_is_missed(folder, load):
     change(folder, encoder_layers=3)
     with pytest.raises(SparseFileError, match=r"no weights for model\.encoder\.layers\.2\..* 13 m"):
         load(folder)
+
+
+def test_verification_knows_which_weights_there_must_be(folder, capsys):
+    """Without loading any; what transformers would warn of is said once, by us."""
+    take_out(folder, SECOND)
+    found = {check.name: check for check in verify(folder).checks}
+    assert [name for name, check in found.items() if not check.passed] == ["model"]
+    assert f"MarianMTModel that its config.json describes: missing: model.{SECOND}" in (
+        found["model"].detail
+    )
+    make_old(folder)
+    change(folder, encoder_layers=1, vocab_size=50)
+    (failed,) = [check.detail for check in verify(folder).checks if not check.passed]
+    assert "of another shape: final_logits_bias, model.shared.weight" in failed
+    change(folder, vocab_size=48)
+    assert verify(folder).passed  # the second layer was taken out
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"d_model": "wide"}, "d_model"),
+        ({"d_model": 17}, "embed_dim must be divisible"),
+        ({"architectures": ["T5ForConditionalGeneration"]}, "T5ForConditionalGeneration"),
+    ],
+    ids=str,
+)
+def test_settings_that_are_no_model_fail_the_verification(folder, fields, said):
+    make_old(folder)
+    change(folder, **fields)
+    failed = [check for check in verify(folder).checks if check.passed is False]
+    assert [check.name for check in failed] == ["model"]
+    assert said in failed[0].detail
+
+
+@pytest.mark.parametrize("names", [["MyModel"], None], ids=str)
+def test_a_class_that_is_not_transformers_own_is_not_checked(folder, names):
+    make_old(folder)
+    change(folder, architectures=names)
+    found = verify(folder)
+    assert found.passed
+    (skipped,) = [check for check in found.checks if check.passed is None]
+    assert skipped.name == "model"
+    assert f"not checked which weights there must be: {folder}" in skipped.detail
+    assert f"architectures={names}" in skipped.detail
 
 
 def test_what_an_old_file_has_too_much_or_in_another_shape_is_named(folder):

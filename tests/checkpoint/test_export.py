@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
-from transformers import AutoModelForSeq2SeqLM
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
 from chts_hf import CHTsConfig, SparseFileError, load_sparse, save_sparse
 from chts_hf.checkpoint.export import densify, sparsify
 from chts_hf.checkpoint.inspection import inspect_file, verify
-from tests.checkpoint.sparse_models import assert_same_weights, nonzero, sparse_marian
+from chts_hf.checkpoint.save import write_dense
+from tests.architectures import ARCHITECTURES
+from tests.checkpoint.damage import flip, weights
+from tests.checkpoint.sparse_models import assert_same_weights, nonzero, prune, sparse_marian
 
 
 @pytest.fixture
@@ -36,6 +42,64 @@ def test_there_and_back(dense, tmp_path):
         p.name for p in dense.iterdir()
     )
     assert (tmp_path / "back" / "README.md").read_text() == "a card"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def without_files(cls, folder, _of=PreTrainedModel.from_pretrained.__func__, **options):
+    assert folder is None
+    return _of(cls, folder, **options)
+
+
+@pytest.mark.parametrize(
+    "name", ["Marian", "T5 v1.1", "BERT + GPT-2", "GPT-2", "SwitchTransformers", "FSMT"]
+)
+@pytest.mark.parametrize("shards", ["5GB", "4KB"])
+def test_a_tensor_at_a_time_gives_the_files_of_the_whole_model(tmp_path, monkeypatch, name, shards):
+    torch.manual_seed(0)
+    model = prune(ARCHITECTURES[name].build()).to(torch.bfloat16)
+    model.save_pretrained(tmp_path / "given", max_shard_size=shards)
+    loaded = type(model).from_pretrained(tmp_path / "given")
+    sizes = save_sparse(loaded, tmp_path / "sparse", dense_copy=True, max_shard_size=shards)
+    write_dense(load_sparse(tmp_path / "sparse" / "sparse"), tmp_path / "dense", None, shards)
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(without_files))
+    sparse, dense = tmp_path / "own sparse", tmp_path / "own dense"
+    assert sparsify(tmp_path / "given", sparse, dense_copy=True, max_shard_size=shards) == sizes
+    assert contents(sparse) == contents(tmp_path / "sparse")
+    densify(sparse / "sparse", dense, max_shard_size=shards)
+    assert contents(dense) == contents(tmp_path / "dense")
+    assert (len(list(dense.glob("*.safetensors"))) > 2) == (shards == "4KB")
+
+
+def test_a_dense_folder_in_another_form_is_read_by_transformers(dense, tmp_path):
+    """A tensor that the model has no use for, and a pickled file."""
+    stored = load_file(weights(dense))
+    save_file(stored | {"old": torch.ones(2)}, weights(dense), metadata={"format": "pt"})
+    sparsify(dense, tmp_path / "more")
+    weights(dense).unlink()
+    torch.save(stored, dense / "pytorch_model.bin")
+    sparsify(dense, tmp_path / "pickled")
+    for made in ("more", "pickled"):
+        assert_same_weights(sparse_marian(), load_sparse(tmp_path / made))
+
+
+def test_a_dense_folder_without_all_weights_is_refused(dense, tmp_path):
+    stored = load_file(weights(dense))
+    del stored["model.encoder.layers.0.fc1.weight"]
+    save_file(stored, weights(dense), metadata={"format": "pt"})
+    with pytest.raises(SparseFileError, match=r"missing: model\.encoder\.layers\.0\.fc1\.weight$"):
+        sparsify(dense, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_checkpoint_is_not_exported(dense, tmp_path):
+    sparsify(dense, tmp_path / "sparse")
+    flip(weights(tmp_path / "sparse"), -3)
+    with pytest.raises(SparseFileError, match="checksum"):
+        densify(tmp_path / "sparse", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_is_not_turned_into_itself_nor_twice(dense, tmp_path):
@@ -84,10 +148,11 @@ def test_verification_names_each_check_and_what_it_found(tmp_path):
     save_sparse(model, tmp_path)
     found = verify(tmp_path)
     assert found.passed
-    names = ["config", "headers", "checksums", "links", "zeros", "finite"]
+    names = ["config", "headers", "model", "checksums", "links", "zeros", "finite"]
     assert [check.name for check in found.checks] == names
+    assert "MarianMTModel" in found.checks[2].detail
     links = sum(int(mask.sum()) for mask in nonzero(model).values())
-    assert f"{links} links" in found.checks[3].detail
+    assert f"{links} links" in found.checks[4].detail
     path = next(tmp_path.glob("*.safetensors"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1  # of the last stream of positions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import weakref
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors import safe_open
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from chts_hf import CHTsConfig, Sparsifier, load_sparse, save_sparse
+from chts_hf.checkpoint.inspection import verify
 from chts_hf.checkpoint.tensor_file import Entry, write_file
 from tests.architectures import ARCHITECTURES
 from tests.builders import tiny_marian
@@ -52,6 +54,7 @@ def test_every_kind_of_model_comes_back(tmp_path, name):
     sizes = save_sparse(model, tmp_path)
     assert sizes.sparsified_ratio < 0.25
     assert_same_weights(model, load_sparse(tmp_path))
+    assert all(check.passed for check in verify(tmp_path).checks)
 
 
 def test_other_auto_classes_find_their_part(tmp_path):
@@ -75,7 +78,8 @@ def test_another_dtype_may_be_asked_for(tmp_path):
     assert_same_weights(model.to(torch.bfloat16), load_sparse(tmp_path, dtype=torch.bfloat16))
 
 
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 0.14), (torch.bfloat16, 0.17)])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 0.14), (torch.bfloat16, 0.17),
+                                                (torch.float16, 0.17)])  # fmt: skip
 def test_at_ninety_percent_files_are_small(tmp_path, dtype, limit):
     model = sparse_marian(d_model=128, encoder_ffn_dim=512).to(dtype)
     sizes = save_sparse(model, tmp_path / "sparse")
@@ -230,6 +234,15 @@ def test_masks_that_would_lose_weights_are_refused(tmp_path):
 def test_a_weight_of_another_dtype_is_refused(tmp_path):
     with pytest.raises(ValueError, match="float64; sparsified weights are fp32, bf16 or fp16"):
         save_sparse(sparse_marian().double(), tmp_path)
+
+
+def test_a_backend_that_nothing_gains_by_says_so(tmp_path, caplog):
+    save_sparse(sparse_marian(0.1), tmp_path)  # too few zeros to be worth a measurement
+    with caplog.at_level(logging.WARNING, "chts_hf"):
+        load_sparse(tmp_path, backend="csr")
+    (record,) = caplog.records
+    assert "no target layer is faster with sparse products on this machine" in record.message
+    assert "\n" not in record.message
 
 
 def test_an_unknown_backend_is_refused(tmp_path):

@@ -12,6 +12,7 @@ from transformers import AutoModelForSeq2SeqLM
 from chts_hf import cli, load_sparse
 from chts_hf.checkpoint.inspection import inspect_file
 from chts_hf.translation.tokenizers import TokenizerPair
+from tests.checkpoint.damage import edit, make_old, take_out
 from tests.commands.conftest import CONFIG
 
 
@@ -61,7 +62,8 @@ def test_verify_passes_what_was_saved(saved, capsys):
     assert cli.main(["verify", str(saved / "sparse")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [
-        ["ok", name] for name in ("config", "headers", "checksums", "links", "zeros", "finite")
+        ["ok", name]
+        for name in ("config", "headers", "model", "checksums", "links", "zeros", "finite")
     ]
 
 
@@ -72,6 +74,17 @@ def test_verify_finds_one_wrong_bit(sparse, capsys):
     path.write_bytes(data)
     assert cli.main(["verify", str(sparse)]) == 1
     assert re.search(r"^FAILED +checksums", capsys.readouterr().out, re.M)
+
+
+def test_verify_misses_a_layer_and_says_what_it_cannot_know(sparse, capsys):
+    take_out(sparse, "decoder.layers.0.fc1")
+    assert cli.main(["verify", str(sparse)]) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"^FAILED +model .* missing: model.decoder.layers.0.fc1.bias", printed, re.M)
+    make_old(sparse)
+    edit(sparse / "config.json", lambda values: values.update(architectures=["MyModel"]))
+    assert cli.main(["verify", str(sparse)]) == 0
+    assert re.search(r"^skipped +model +not checked .*'MyModel'", capsys.readouterr().out, re.M)
 
 
 def test_verify_finds_a_file_that_was_cut(sparse, capsys):
@@ -126,3 +139,18 @@ def test_export_refuses_what_is_sparse_or_dense_already(saved, tmp_path, capsys)
     assert "sparse checkpoint already" in capsys.readouterr().err
     assert cli.main(["export", str(saved / "dense"), "--to", "dense", str(tmp_path / "b")]) == 1
     assert "no sparse checkpoint" in capsys.readouterr().err
+
+
+def test_an_export_that_is_interrupted_leaves_nothing_and_no_traceback(
+    saved, tmp_path, capsys, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("chts_hf.checkpoint.save.write_weights", interrupted)
+    out = tmp_path / "out"
+    assert cli.main(["export", str(saved / "sparse"), "--to", "dense", str(out)]) == 130
+    assert capsys.readouterr().err == ""
+    assert list(out.iterdir()) == []
+    monkeypatch.undo()
+    assert cli.main(["export", str(saved / "sparse"), "--to", "dense", str(out)]) == 0

@@ -44,6 +44,11 @@ def test_the_row_of_the_card_says_what_was_measured(monkeypatch: pytest.MonkeyPa
     # Two warm-up calls, then dense 3 and sparse 1, then the other way round: sparse 1, dense 3.
     assert (speed.dense_seconds, speed.sparse_seconds, speed.ratio) == (3, 1, 3)
     assert "no layer is faster" in speed.card_row()["value"]
+    assert str(speed) == (
+        "generation, 3 sentences at once, beam 3: 3.00 s; no layer is faster with sparse products "
+        f"here ({speed.machine})"
+    )
+    assert "3.00 times as fast" in str(replace(speed, sparse_layers=4))
     row = replace(speed, sparse_layers=4).card_row()
     assert row["name"] == "generation, 3 sentences at once, beam 3"
     assert "3.00 times as fast, the same tokens" in row["value"]
