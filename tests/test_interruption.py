@@ -164,6 +164,87 @@ def test_killed_three_times_and_resumed(tmp_path):
     _assert_same(whole, resumed)
 
 
+class Killed(Exception):
+    """Where a process would be gone."""
+
+
+class Signal(TrainerCallback):
+    """What transformers does of itself where ``enable_jit_checkpoint`` is set."""
+
+    trainer: Any = None
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 10:
+            control.should_save, control.should_training_stop = False, True
+            self.trainer._save_checkpoint(self.trainer.model, trial=None)
+
+
+def _best_run(folder: Path, *callbacks: TrainerCallback) -> tuple[CHTsCallback, Any]:
+    """A run that saves whenever the loss is smaller than ever, and keeps that alone."""
+    callback = CHTsCallback(_config())
+    trainer = tiny_trainer(
+        folder,
+        [callback, *callbacks],
+        steps=STEPS,
+        eval_strategy="steps",
+        eval_steps=3,
+        save_strategy="best",
+        metric_for_best_model="loss",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+    )
+    return callback, trainer
+
+
+def test_a_run_that_saves_its_best_has_a_whole_checkpoint_at_any_moment(tmp_path, monkeypatch):
+    """It decides to save after the step's end, and deletes what it had before ``on_save``."""
+    whole, trainer = _best_run(tmp_path / "whole")
+    trainer.train()
+    (kept,) = (tmp_path / "whole").iterdir()
+    assert kept.name == f"checkpoint-{trainer.state.best_global_step}"
+    best, _ = mask_file.load_masks(kept)
+    for name, mask in whole.sparsifier.masks.items():
+        assert torch.equal(mask, best["masks"][name])
+        assert (trainer.model.get_parameter(name)[~mask] == 0).all()
+
+    def killed(*_):
+        raise Killed
+
+    killed_run, dying = _best_run(tmp_path / "killed")
+    save_masks, saves = events.save_masks, []
+
+    def second_save(*arguments):
+        saves.append(arguments)
+        return killed() if len(saves) == 2 else save_masks(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(events, "save_masks", second_save)
+        with pytest.raises(Killed):
+            dying.train()
+    (only,) = (tmp_path / "killed").iterdir()
+    assert not (only / MASK_FILE).exists()
+    assert last_complete_checkpoint(tmp_path / "killed") == str(only)
+    killed_run.sparsifier.close()
+    resumed, again = _best_run(tmp_path / "killed")
+    again.train(resume_from_checkpoint=str(only))
+    for name, mask in whole.sparsifier.masks.items():
+        assert torch.equal(mask, resumed.sparsifier.masks[name])
+    for mine, theirs in zip(again.model.parameters(), trainer.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_checkpoint_made_because_of_a_signal_has_its_masks(tmp_path):
+    """That one is made without ``on_save``."""
+    whole = _run(0, str(tmp_path / "whole"))
+    ended = Signal()
+    callback = CHTsCallback(_config())
+    ended.trainer = tiny_trainer(tmp_path / "run", [callback, ended], **SETTINGS)
+    ended.trainer.train()
+    last = last_complete_checkpoint(tmp_path / "run")
+    assert last == str(tmp_path / "run" / "checkpoint-10")
+    _assert_same(whole, _run(0, str(tmp_path / "run")))
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.timeout(2400)
