@@ -57,8 +57,7 @@ class _Saves:
         """
         trainer, sparsifier = self._reference(), self.run()
         assert trainer is not None  # its method was called
-        model_inside = None if sparsifier is None else sparsifier.model
-        if model_inside is None or attached_sparsifier(model_inside) is not sparsifier:
+        if sparsifier is None or not _is_training(sparsifier):
             type(trainer)._save_checkpoint(trainer, model, trial)  # trained densely since
             return
         args = trainer.args
@@ -73,6 +72,10 @@ class _Saves:
         type(trainer)._save_checkpoint(trainer, model, trial)
         if on_signal and args.should_save:
             save_masks(folder, sparsifier.state_dict(), sparsifier.config)
+
+
+def _is_training(sparsifier: Sparsifier) -> bool:
+    return sparsifier.model is not None and attached_sparsifier(sparsifier.model) is sparsifier
 
 
 def _prepare(folder: Path, sparsifier: Sparsifier, *, whole: bool) -> None:
