@@ -80,6 +80,17 @@ def test_fp16_with_a_scaler_whose_skipped_steps_do_not_count(method, overflow, f
     _check(sparsifier, optimizer)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["chts", "mest"])
+def test_the_trainer_in_fp16_with_its_own_scaler(tmp_path, method):
+    callback = CHTsCallback(_config(method))
+    trainer = tiny_trainer(tmp_path, [callback], fp16=True, use_cpu=False)
+    trainer.args._n_gpu = 1  # several in one process would be nn.DataParallel
+    trainer.train()
+    assert callback.sparsifier.updates >= 2
+    _check(callback.sparsifier, callback.sparsifier._optimizer)
+
+
 @pytest.mark.parametrize("method", ["chts", "rigl", "mest", "set"])
 def test_pure_bf16_weights_lose_nothing(method):
     """A link that rounds to 0 is a link; and what comes back has its old value, bit for bit."""
