@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from chts_hf.distributed.layout import Whole, local
-from chts_hf.optimizers import keep_state
+from chts_hf.optimizers import per_weight_states
 from chts_hf.targets import Target
 from chts_hf.topology.selection import count
 from chts_hf.update import LayerInput, LayerOutput
@@ -18,33 +18,44 @@ def write_links(
     target: Target,
     result: LayerOutput,
     mask: Tensor,
+    ever: Tensor,
     history: Tensor | None,
     optimizer: torch.optim.Optimizer | None,
 ) -> None:
-    """Give a layer its links of after an update, in place.
+    """Give a layer its links of after an update, in place, wholly or, without memory, not at all.
 
-    A link that is new gets the value it had when it was last a link, or 0 without a history, and
-    optimizer states of 0. Weights of links that are gone are left for the caller to clear, which
-    does so once per parameter.
+    A link that is new gets the value it had when it was last a link, or 0 without a history. What
+    is new or gone gets a gradient and optimizer states of 0.
 
     Args:
         target: the layer.
         result: what the update made of it.
         mask: the parameter's mask.
+        ever: which of the parameter's weights ever were links.
         history: the parameter's last values of links that are gone; None: they are forgotten.
         optimizer: the PyTorch optimizer; None if there is none.
     """
-    old = target.view(mask)
+    links, seen = target.view(mask), target.view(ever)
     weight = target.view(local(target.weight).data)
-    new = result.mask & ~result.kept
+    cleared = [
+        (target.view(values), zero) for values, zero in per_weight_states(optimizer, target.weight)
+    ]
+    if target.weight.grad is not None:
+        cleared.append((target.view(local(target.weight.grad)), 0.0))
+    dropped = ~result.kept
     if history is not None:
         past = target.view(history)
-        torch.where(old & ~result.kept, weight, past, out=past)
+        gone, new = links & dropped, result.mask & dropped
+    # From here on everything is in place and of one dtype, so that it needs no memory.
+    if history is not None:
+        torch.where(gone, weight, past, out=past)
+    weight.masked_fill_(dropped, 0)
+    if history is not None:
         torch.where(new, past, weight, out=weight)
-    else:
-        weight.masked_fill_(new, 0)
-    old.copy_(result.mask)
-    keep_state(optimizer, target.weight, result.kept, target.view)
+    for values, zero in cleared:
+        values.masked_fill_(dropped, zero)
+    links.copy_(result.mask)
+    seen.logical_or_(result.mask)
 
 
 @dataclass(frozen=True)

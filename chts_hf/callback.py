@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from transformers import (
-    DefaultFlowCallback,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -19,20 +18,14 @@ from transformers import (
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from chts_hf.checkpoint.final_save import save_densely, save_sparsely
-from chts_hf.checkpoint.mask_file import (
-    MASK_FILE,
-    MaskFileError,
-    load_masks,
-    save_masks,
-    stage_masks,
-)
+from chts_hf.checkpoint.mask_file import MASK_FILE, MaskFileError, load_masks, save_masks
 from chts_hf.checkpoint.publish import calling_trainer, publish_sparse
+from chts_hf.checkpoint.staging import stage_before_saves
 from chts_hf.config import CHTsConfig
 from chts_hf.distributed import ranks
 from chts_hf.distributed.layout import is_sharded
 from chts_hf.optimizers import DEEPSPEED
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
-from chts_hf.state import check_config
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -144,6 +137,7 @@ class CHTsCallback(TrainerCallback):
         trainer = calling_trainer(self)
         if trainer is not None and not self.config.is_dense:
             publish_sparse(trainer, lambda: self.sparsifier)
+            stage_before_saves(trainer, lambda: self.sparsifier)
             _come_first(self, trainer)
 
     def on_optimizer_step(
@@ -151,16 +145,6 @@ class CHTsCallback(TrainerCallback):
     ) -> None:
         assert self.sparsifier is not None
         self.sparsifier.step()
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self._before_save(args, state, control)
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self._before_save(args, state, control)
 
     def on_log(
         self,
@@ -205,26 +189,6 @@ class CHTsCallback(TrainerCallback):
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _before_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl
-    ) -> None:
-        """Make a checkpoint that is about to be written count as incomplete until it is.
-
-        Where the Trainer deletes older ones before it calls ``on_save``, the masks are put down
-        before that, so that at no moment there is no checkpoint to go on from.
-        """
-        if not control.should_save or self.sparsifier is None or self.config.is_dense:
-            return
-        with ranks.failing_together(task="prepare a checkpoint"):
-            if not args.should_save or state.is_hyper_param_search:
-                return
-            folder = _run_folder(args) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            for stale in (MASK_FILE, "trainer_state.json"):  # of a run that was killed here
-                (folder / stale).unlink(missing_ok=True)
-            if args.save_total_limit:
-                folder.mkdir(parents=True, exist_ok=True)
-                stage_masks(folder, self.sparsifier.state_dict(), self.config)
-
     def _take_best_masks(self, folder: Path, sparsifier: Sparsifier) -> None:
         """The Trainer has just put the best checkpoint's weights back; its masks belong to them."""
         masks, _ = load_masks(folder)
@@ -239,9 +203,7 @@ class CHTsCallback(TrainerCallback):
     ) -> tuple[Path, dict[str, Any]]:
         """The folder that is resumed from, and the masks in it."""
         folder = self._checkpoint_folder(args, state)
-        masks, saved = load_masks(folder)
-        with _named_mask_file(folder):
-            check_config(saved.to_dict(), self.config)
+        masks, _ = load_masks(folder)
         return folder, masks
 
     def _checkpoint_folder(self, args: TrainingArguments, state: TrainerState) -> Path:
@@ -266,15 +228,10 @@ LOGGED = ("sparsity", "itop_rate", "anp")
 def _come_first(callback: CHTsCallback, trainer: Trainer) -> None:
     """Put the callback before the loggers, which the Trainer puts before a user's callbacks.
 
-    What decides when to save stays before it, so that it knows of a save that is to come. (A new
-    list, since the Trainer is walking along the old one just now.)
+    (A new list, since the Trainer is walking along the old one just now.)
     """
-
-    def place(other: TrainerCallback) -> int:
-        return 0 if isinstance(other, DefaultFlowCallback) else 1 if other is callback else 2
-
     handler = trainer.callback_handler
-    handler.callbacks = sorted(handler.callbacks, key=place)
+    handler.callbacks = sorted(handler.callbacks, key=lambda other: other is not callback)
 
 
 @contextmanager

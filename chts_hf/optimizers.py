@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Iterable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from chts_hf.distributed.layout import local
+
+logger = logging.getLogger(__name__)
 
 #: Why DeepSpeed is refused, and what to do.
 DEEPSPEED = (
@@ -62,25 +66,81 @@ def left_out(optimizer: torch.optim.Optimizer) -> bool:
     return overflow is not None and bool(overflow)
 
 
-def keep_state(
-    optimizer: torch.optim.Optimizer | None,
-    parameter: nn.Parameter,
-    kept: Tensor,
-    view: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+def clear_states(
+    optimizer: torch.optim.Optimizer | None, parameter: nn.Parameter, gone: Tensor
 ) -> None:
-    """Set every per-weight state of ``parameter`` to 0 where ``kept`` is false, in place.
-
-    Per-weight states are the floating-point tensors of the parameter's shape (momentum, second
-    moments). Factored states, as Adafactor keeps per row and column, describe no single weight.
+    """Set every per-weight state of ``parameter`` to 0 where ``gone`` is true, in place.
 
     Args:
         optimizer: None does nothing.
         parameter: whose state.
-        kept: bool, of the shape of ``view(parameter)``; of a sharded parameter, this rank's part.
-        view: the part of a tensor of the parameter's shape that ``kept`` describes.
+        gone: bool, of the parameter's shape; of a sharded parameter, of this rank's part.
+    """
+    for values, zero in per_weight_states(optimizer, parameter):
+        values.masked_fill_(gone, zero)
+
+
+def per_weight_states(
+    optimizer: torch.optim.Optimizer | None, parameter: nn.Parameter
+) -> list[tuple[Tensor, float]]:
+    """The states of an optimizer that say something about each weight of a parameter.
+
+    They are the tensors of the parameter's shape (momentum, second moments), or of several of it
+    (AdEMAMix). In 8 bits they are codes, whose meaning stands in a table in which 0 is exact
+    (Dettmers et al. 2022): ``state1`` and ``qmap1`` of bitsandbytes, ``codes`` and ``qmap`` of
+    torchao. Factored states, as Adafactor keeps per row and column, describe no single weight. Of
+    states in any other form, such as 4 bits, a warning says once that links can not be cleared.
+
+    Returns:
+        Pairs of a tensor, of the shape of what this rank holds of the parameter and in the state's
+        own memory, and the value in it that stands for 0.
     """
     if optimizer is None:
-        return
-    for value in optimizer.state.get(parameter, {}).values():
-        if torch.is_tensor(value) and value.is_floating_point() and value.shape == parameter.shape:
-            view(local(value)).mul_(kept)
+        return []
+    state = optimizer.state.get(parameter, {})
+    shape = local(parameter).shape
+    found: list[tuple[Tensor, float]] = []
+    for name, value in state.items():
+        if not torch.is_tensor(value) or name in _TABLES:
+            continue
+        held = local(value)
+        stored = getattr(held, "codes", held)
+        table = getattr(held, "qmap", state.get(name.replace("state", "qmap")))
+        zero = _zero(stored, table)
+        if zero is None or stored.shape[-len(shape) :] != shape:
+            if _is_per_weight(value, parameter):
+                _warn_of_state(type(optimizer).__name__, name)
+            continue
+        several = stored.view(-1, *shape) if stored.ndim > len(shape) else stored[None]
+        found += [(values, zero) for values in several.unbind()]
+    return found
+
+
+#: What bitsandbytes keeps beside its codes.
+_TABLES = ("qmap1", "qmap2", "absmax1", "absmax2", "max1", "max2", "new_max1", "new_max2")
+
+
+def _zero(stored: Tensor, table: Tensor | None) -> float | None:
+    """The value that stands for 0 among those stored; None if there is none."""
+    if stored.is_floating_point():
+        return 0.0
+    if table is None or stored.dtype != torch.uint8:
+        return None
+    places = (table == 0).nonzero()
+    return float(places[0]) if places.numel() else None
+
+
+def _is_per_weight(value: Tensor, parameter: Tensor) -> bool:
+    """Whether a state is large enough to say something of each weight, if in 4 bits only."""
+    packed = not value.is_floating_point()
+    return value.ndim > 0 and value.numel() * (1 + packed) >= parameter.numel()
+
+
+@cache
+def _warn_of_state(optimizer: str, name: str) -> None:
+    logger.warning(
+        "%s keeps its %r in a form in which single weights can not be set to 0, so a link that "
+        "regrows starts with what stood in its place before. Masks and weights are right all the "
+        "same. Full precision and the 8 bits of bitsandbytes and torchao are cleared exactly",
+        optimizer, name,
+    )  # fmt: skip

@@ -171,7 +171,7 @@ def _make_turn(
     with ranks.failing_together(device):  # before anyone sends what another one has no room for
         for i in turn:
             if owners[i] == ranks.rank():
-                with needing_memory(blocks[i]):
+                with needing_memory(blocks[i].names):
                     room = {key: layout.room(key[1], x) for key, x in _parts(blocks[i]).items()}
     mine: tuple[int, Block] | None = None
     for i in turn:

@@ -23,6 +23,11 @@ class Block:
     layers: Sequence[LayerInput]
     pairs: Sequence[Pair]
 
+    @property
+    def names(self) -> str:
+        """Its layers, for messages."""
+        return ", ".join(layer.target.name for layer in self.layers)
+
 
 def update_blocks(
     blocks: Sequence[Block], seed: int, update: int
@@ -69,7 +74,7 @@ def update_blocks(
     for i, block in enumerate(blocks):
         if ranks.is_distributed():
             shapes = [layer.target.shape for layer in block.layers for _ in ("kept", "mask")]
-            with needing_memory(block):
+            with needing_memory(block.names):
                 masks = sharing.share(made.pop(i, None), shapes, owners[i], _device(block))
             yield block, [LayerOutput(*both) for both in zip(masks[::2], masks[1::2], strict=True)]
         else:
@@ -94,25 +99,29 @@ def make(block: Block, seed: int, update: int) -> list[LayerOutput]:
         if not _is_of_memory(error):
             raise
         if device.type == "cpu":
-            raise RuntimeError(_no_memory(block)) from error
+            raise RuntimeError(_no_memory(block.names)) from error
     # Outside the handler, which would keep the tensors of the failed attempt alive.
-    logger.warning("no memory on %s to update %s; made on the host instead", device, _names(block))
+    logger.warning("no memory on %s to update %s; made on the host instead", device, block.names)
     torch.cuda.empty_cache()
-    with needing_memory(block):
+    with needing_memory(block.names):
         results = update_block([_on_host(x) for x in block.layers], block.pairs, seed, update)
     home = block.layers[0].mask.device
     return [LayerOutput(kept=r.kept.to(home), mask=r.mask.to(home)) for r in results]
 
 
 @contextmanager
-def needing_memory(block: Block) -> Iterator[None]:
-    """Have an error of memory say which layers were to be updated, and what to do."""
+def needing_memory(what: str = "the topology") -> Iterator[None]:
+    """Have an error of memory say what was to be updated, and what to do.
+
+    Args:
+        what: which layers, if it is known.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not _is_of_memory(error):
             raise
-        raise RuntimeError(_no_memory(block)) from error
+        raise RuntimeError(_no_memory(what)) from error
 
 
 def _is_of_memory(error: BaseException) -> bool:
@@ -126,13 +135,9 @@ def _on_host(layer: LayerInput) -> LayerInput:
     return replace(layer, mask=layer.mask.cpu(), weight=layer.weight.cpu(), gradient=gradient)
 
 
-def _names(block: Block) -> str:
-    return ", ".join(layer.target.name for layer in block.layers)
-
-
-def _no_memory(block: Block) -> str:
+def _no_memory(what: str) -> str:
     return (
-        f"memory does not suffice to update {_names(block)}. Each layer still has the links of "
+        f"memory does not suffice to update {what}. Each layer still has the links of "
         "before or of after this update, and the last checkpoint is intact: resume from it with "
         "more memory or a smaller batch"
     )

@@ -21,7 +21,7 @@ from chts_hf.gradients import GradientMasks, as_factor
 from chts_hf.lr import LearningRateFactor
 from chts_hf.plan import Plan
 from chts_hf.sharded_update import link_counts, update_layers, whole, write_part
-from chts_hf.shared_update import Block
+from chts_hf.shared_update import Block, needing_memory
 from chts_hf.state import check_state, whole_tensors
 from chts_hf.stats import network_stats
 from chts_hf.targets import Pair, Target, blocks_of, find_pairs, find_targets
@@ -172,7 +172,8 @@ class Sparsifier:
         self._enforce()
         if self.plan.is_update(self.step_count):
             started = time.perf_counter()
-            self._update()
+            with needing_memory():
+                self._update()
             self.topology_runtime += time.perf_counter() - started
         self._announce_gradient()
 
@@ -293,7 +294,7 @@ class Sparsifier:
         self._enforce()
         for name, weight in self._parameters.items():
             self._ever[name].copy_(self.masks[name])
-            optimizers.keep_state(self._optimizer, weight, self.masks[name])
+            optimizers.clear_states(self._optimizer, weight, ~self.masks[name])
 
     def _enforce(self) -> None:
         weights = [local(parameter).data for parameter in self._parameters.values()]
@@ -350,21 +351,16 @@ class Sparsifier:
     def _apply_block(self, block: Block, results: list[LayerOutput]) -> bool:
         regrown = False
         self._stats = None
-        for layer, result in zip(block.layers, results, strict=True):
-            name = layer.target.parameter_name
-            change = self.turnover[layer.target.name] = turnover(layer, result, self._layout)
-            if comes_to_rest(layer, change):
-                self._resting.add(layer.target.name)
-            write_links(
-                layer.target, result, self.masks[name], self._history.get(name), self._optimizer
-            )
-            regrown |= change.regrown > 0
-        for name in {layer.target.parameter_name for layer in block.layers}:
-            weight, mask = self._parameters[name], self.masks[name]
-            local(weight).data.mul_(as_factor(mask))
-            if weight.grad is not None:
-                local(weight.grad).mul_(as_factor(mask))
-            self._ever[name] |= mask
+        with needing_memory(block.names):
+            for layer, result in zip(block.layers, results, strict=True):
+                name = layer.target.parameter_name
+                change = turnover(layer, result, self._layout)
+                tensors = self.masks[name], self._ever[name], self._history.get(name)
+                write_links(layer.target, result, *tensors, self._optimizer)
+                self.turnover[layer.target.name] = change
+                if comes_to_rest(layer, change):
+                    self._resting.add(layer.target.name)
+                regrown |= change.regrown > 0
         return regrown
 
     def _layer_input(self, target: Target, gradients: dict[str, Tensor], links: int) -> LayerInput:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import pytest
 import torch
+from transformers import Adafactor
 
 from chts_hf import CHTsCallback, CHTsConfig, Sparsifier
+from chts_hf.optimizers import _warn_of_state, clear_states
 from tests.builders import tiny_marian, tiny_trainer
 
 IDS = torch.arange(3, 19).reshape(2, 8)
@@ -77,6 +80,17 @@ def test_fp16_with_a_scaler_whose_skipped_steps_do_not_count(method, overflow, f
     _check(sparsifier, optimizer)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["chts", "mest"])
+def test_the_trainer_in_fp16_with_its_own_scaler(tmp_path, method):
+    callback = CHTsCallback(_config(method))
+    trainer = tiny_trainer(tmp_path, [callback], fp16=True, use_cpu=False)
+    trainer.args._n_gpu = 1  # several in one process would be nn.DataParallel
+    trainer.train()
+    assert callback.sparsifier.updates >= 2
+    _check(callback.sparsifier, callback.sparsifier._optimizer)
+
+
 @pytest.mark.parametrize("method", ["chts", "rigl", "mest", "set"])
 def test_pure_bf16_weights_lose_nothing(method):
     """A link that rounds to 0 is a link; and what comes back has its old value, bit for bit."""
@@ -123,20 +137,127 @@ def test_fused_and_foreach_adamw_are_adamw(kind):
         assert torch.equal(plain.masks[mine.name], other.masks[mine.name])
 
 
-@pytest.mark.gpu
-def test_an_8_bit_optimizer():
+def _as_floats(values: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    return table[values.long()]
+
+
+@pytest.mark.parametrize("kind", ["AdamW8bit", "AdEMAMix8bit", "Lion8bit"])
+def test_bitsandbytes_in_8_bits(kind):
     bitsandbytes = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
-    model = tiny_marian().cuda()
-    optimizer = bitsandbytes.optim.AdamW8bit(model.parameters(), lr=1e-3, min_8bit_size=0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, ids = tiny_marian().to(device), IDS.to(device)
+    optimizer = getattr(bitsandbytes.optim, kind)(model.parameters(), lr=1e-3, min_8bit_size=0)
     sparsifier = Sparsifier(model, optimizer, _config(), 20)
-    for _ in range(6):
-        model(input_ids=IDS.cuda(), labels=IDS.cuda()).loss.backward()
+    old = {}
+    for step in range(6):
+        model(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
         sparsifier.step()
         optimizer.zero_grad()
         for target in sparsifier.targets:
-            assert (target.weight[~sparsifier.masks[target.name]] == 0).all()
+            mask, state = sparsifier.masks[target.name], optimizer.state[target.weight]
+            assert (target.weight[~mask] == 0).all()
+            absent = ~mask | ~old.get(target.name, mask)  # what is new counts as well
+            old[target.name] = mask.clone()
+            if not step % 2:  # no update; bitsandbytes may round 0 to another small value
+                continue
+            for name in {"state1", "state2"} & state.keys():
+                assert state[name].dtype == torch.uint8
+                values = _as_floats(state[name], state[f"qmap{name[-1]}"])
+                assert (values.reshape(-1, *mask.shape)[:, absent] == 0).all()
+                assert (values != 0).any()
     assert sparsifier.updates == 3
+
+
+@pytest.mark.slow  # its step is compiled
+def test_torchao_in_8_bits():
+    torchao = pytest.importorskip("torchao.optim", reason="torchao is not installed")
+    model = tiny_marian(d_model=64, encoder_ffn_dim=64, decoder_ffn_dim=64)
+    optimizer = torchao.AdamW8bit(model.parameters(), lr=1e-3)
+    sparsifier = Sparsifier(model, optimizer, _config(), 20)
+    for _ in range(4):
+        model(input_ids=IDS, labels=IDS).loss.backward()
+        optimizer.step()
+        sparsifier.step()
+        optimizer.zero_grad()
+        for target in sparsifier.targets:
+            mask, state = sparsifier.masks[target.name], optimizer.state[target.weight]
+            assert (target.weight[~mask] == 0).all()
+            for name in ("exp_avg", "exp_avg_sq"):
+                assert type(state[name]).__name__ == "OptimState8bit"
+                values = _as_floats(state[name].codes, state[name].qmap)
+                assert (values[~mask] == 0).all()
+                assert name == "exp_avg_sq" or (values[mask] != 0).any()
+    assert sparsifier.updates == 2
+
+
+class Stored(torch.optim.SGD):
+    """An optimizer with states as a test wants them."""
+
+    def __init__(self, parameter: torch.nn.Parameter, **states: object) -> None:
+        super().__init__([parameter], lr=0.1)
+        self.state[parameter] = states
+
+
+def test_states_of_8_bits_are_cleared_by_the_code_of_zero():
+    """As bitsandbytes and torchao store them, which need not be installed for it."""
+    parameter = torch.nn.Parameter(torch.zeros(32, 32))
+    codes = torch.randint(1, 256, (3, 2, 32, 32), dtype=torch.uint8)
+    table = torch.arange(-127.0, 129.0) / 128
+    wrapped = torch.zeros(32, 32)
+    wrapped.codes, wrapped.qmap = codes[0, 0].clone(), table
+    moment = torch.ones(32, 32)
+    optimizer = Stored(
+        parameter, state1=codes[1].clone(), qmap1=table, absmax1=torch.ones(8), exp_avg=wrapped,
+        state2=codes[2, 0].clone(), qmap2=table, moment=moment, row=torch.ones(32), step=3,
+    )  # fmt: skip
+    gone = torch.rand(32, 32) < 0.5
+    clear_states(optimizer, parameter, gone)
+    state = optimizer.state[parameter]
+    for found, before in (
+        (state["state1"][0], codes[1, 0]),
+        (state["state1"][1], codes[1, 1]),
+        (state["state2"], codes[2, 0]),
+        (wrapped.codes, codes[0, 0]),
+    ):
+        assert torch.equal(found, before.masked_fill(gone, 127))
+    assert torch.equal(moment, (~gone).float())
+    assert torch.equal(state["qmap1"], table)
+    assert torch.equal(state["row"], torch.ones(32))
+    assert torch.equal(state["absmax1"], torch.ones(8))
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        {"exp_avg": torch.zeros(512, dtype=torch.uint8)},  # 4 bits, two in a byte
+        {"state1": torch.zeros(32, 32, dtype=torch.uint8)},  # without what its codes mean
+        {"flat": torch.zeros(1024)},
+    ],
+)
+def test_states_that_can_not_be_cleared_are_spoken_of_once(states, caplog):
+    _warn_of_state.cache_clear()
+    parameter = torch.nn.Parameter(torch.zeros(32, 32))
+    optimizer = Stored(parameter, **states)
+    with caplog.at_level(logging.WARNING, logger="chts_hf"):
+        for _ in range(2):
+            clear_states(optimizer, parameter, torch.ones(32, 32, dtype=torch.bool))
+    (record,) = caplog.records
+    assert f"Stored keeps its '{next(iter(states))}' in a form in which" in record.getMessage()
+
+
+def test_factored_states_are_no_reason_to_warn(caplog):
+    model = tiny_marian()
+    optimizer = Adafactor(model.parameters(), lr=1e-3, relative_step=False, scale_parameter=False)
+    sparsifier = Sparsifier(model, optimizer, _config(), 20)
+    with caplog.at_level(logging.WARNING, logger="chts_hf"):
+        for _ in range(2):
+            model(input_ids=IDS, labels=IDS).loss.backward()
+            optimizer.step()
+            sparsifier.step()
+            optimizer.zero_grad()
+    assert sparsifier.updates == 1
+    assert not caplog.records
 
 
 @pytest.mark.slow

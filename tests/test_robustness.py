@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from chts_hf import CHTsCallback, CHTsConfig, Sparsifier, last_complete_checkpoint, shared_update
@@ -112,6 +113,77 @@ def test_a_block_without_memory_on_the_host_stops_with_every_layer_whole(monkeyp
         mask = sparsifier.masks[target.name]
         assert int(mask.sum()) == round(0.2 * mask.numel())
         assert (target.weight[~mask] == 0).all()
+
+
+class NoMemory(TorchDispatchMode):
+    """Within it, from its n-th operation that takes memory on, none gets any."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at, self.seen = at, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        schema = func._schema
+        if not schema.is_mutable and not any(out.alias_info for out in schema.returns):
+            self.seen += 1
+            if self.seen > self.at:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return func(*args, **kwargs or {})
+
+
+def _state(sparsifier, target, optimizer):
+    """All that an update changes of one layer."""
+    name = target.parameter_name
+    tensors = [sparsifier.masks[name], sparsifier._ever[name], sparsifier._history[name]]
+    tensors += [target.weight, target.weight.grad, *optimizer.state[target.weight].values()]
+    return [target.view(t).detach().clone() for t in tensors if t.ndim]
+
+
+def _update_without_memory(part: str, at: int):
+    """An update in which memory ends at an operation of ``Sparsifier.part``."""
+    model, optimizer, sparsifier = _setup("set", regrow_init="history", update_interval=1)
+    _step(model, optimizer, sparsifier)  # so that links return to values they had
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    optimizer.step()
+    sparsifier._enforce()
+    before = [_state(sparsifier, target, optimizer) for target in sparsifier.targets]
+    memory = NoMemory(at)
+    function = getattr(sparsifier, part)
+
+    def limited(*arguments):
+        with memory:
+            return function(*arguments)
+
+    setattr(sparsifier, part, limited)
+    message = ""
+    try:
+        sparsifier.step()
+    except RuntimeError as error:
+        message = str(error)
+    after = [_state(sparsifier, target, optimizer) for target in sparsifier.targets]
+    return memory.seen, message, before, after
+
+
+@pytest.mark.parametrize(("part", "stride"), [("_apply_block", 5), ("_update", 37)])
+def test_wherever_memory_ends_in_an_update_each_layer_is_as_before_or_as_after(part, stride):
+    operations, message, _, expected = _update_without_memory(part, 10**9)
+    assert not message
+    updated = []
+    for at in range(0, operations, stride):
+        _, message, before, after = _update_without_memory(part, at)
+        assert message.startswith("memory does not suffice to update"), at
+        assert "Each layer still has the links of before or of after" in message
+        updated.append(0)
+        for was, now, will in zip(before, after, expected, strict=True):
+            same = [
+                all(torch.equal(one, other) for one, other in zip(now, state, strict=True))
+                for state in (was, will)
+            ]
+            assert any(same), at
+            updated[-1] += same[1]
+    assert updated == sorted(updated)
+    assert updated[0] == 0
+    assert updated[-1] > len(expected) // 2
 
 
 def test_other_errors_of_an_update_are_not_taken_for_a_lack_of_memory(monkeypatch):

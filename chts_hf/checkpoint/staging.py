@@ -1,0 +1,86 @@
+"""Masks that are there before the Trainer deletes the checkpoint they would have come from.
+
+``Trainer._save_checkpoint`` writes a checkpoint and deletes older ones, and ``on_save`` comes after
+that; a checkpoint made because of a signal (``enable_jit_checkpoint``) has no such event at all,
+and one with ``save_strategy="best"`` none before it. So that method is replaced, on the one Trainer
+that trains sparsely.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from chts_hf.checkpoint.mask_file import MASK_FILE, save_masks, stage_masks
+from chts_hf.distributed import ranks
+from chts_hf.sparsifier import Sparsifier, attached_sparsifier
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+
+def stage_before_saves(trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
+    """Have each checkpoint count as incomplete until it is, and hold its masks from its beginning.
+
+    Called again for the same Trainer, it changes whose sparsifier is asked.
+
+    Args:
+        trainer: whose ``_save_checkpoint`` changes.
+        run: gives the sparsifier of its model.
+    """
+    before = getattr(trainer._save_checkpoint, "__self__", None)
+    if isinstance(before, _Saves):
+        before.run = run
+        return
+    trainer._save_checkpoint = _Saves(trainer, run).save_checkpoint  # type: ignore[method-assign]
+
+
+class _Saves:
+    """The method in place of a Trainer's own; that is held weakly, as it holds this."""
+
+    def __init__(self, trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
+        self._reference = weakref.ref(trainer)
+        self.run = run
+
+    def save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
+        """Put the masks down under a name that does not count yet, then save as the Trainer does.
+
+        Raises:
+            OSError: the masks could not be written; nothing else has changed then.
+            RuntimeError: on the other ranks in that case.
+        """
+        trainer, sparsifier = self._reference(), self.run()
+        assert trainer is not None  # its method was called
+        if sparsifier is None or not _is_training(sparsifier):
+            type(trainer)._save_checkpoint(trainer, model, trial)  # trained densely since
+            return
+        args = trainer.args
+        name = f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+        folder = Path(trainer._get_output_dir(trial=trial)) / name
+        # A signal reaches each process at a time of its own, so there they can not talk.
+        on_signal = not trainer.control.should_save
+        together = ranks.failing_together(task="prepare a checkpoint")
+        with nullcontext() if on_signal else together:
+            if args.should_save:
+                _prepare(folder, sparsifier, whole=bool(args.save_total_limit) or on_signal)
+        type(trainer)._save_checkpoint(trainer, model, trial)
+        if on_signal and args.should_save:
+            save_masks(folder, sparsifier.state_dict(), sparsifier.config)
+
+
+def _is_training(sparsifier: Sparsifier) -> bool:
+    return sparsifier.model is not None and attached_sparsifier(sparsifier.model) is sparsifier
+
+
+def _prepare(folder: Path, sparsifier: Sparsifier, *, whole: bool) -> None:
+    for stale in (MASK_FILE, "trainer_state.json"):  # of a run that was killed here
+        (folder / stale).unlink(missing_ok=True)
+    if whole:
+        folder.mkdir(parents=True, exist_ok=True)
+        stage_masks(folder, sparsifier.state_dict(), sparsifier.config)
