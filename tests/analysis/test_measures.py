@@ -208,9 +208,7 @@ def test_living_neurons_have_links_on_both_sides():
     assert s.active_neuron_rate(chain) == pytest.approx(1 / 3)
 
 
-def test_turnover_and_the_overlap_of_chance():
-    before, after = np.array([[1, 1, 0, 0]]) > 0, np.array([[1, 0, 1, 0]]) > 0
-    assert s.link_turnover(before, after) == {"kept": 1, "removed": 1, "added": 1}
+def test_the_overlap_of_chance():
     # 10 weights, 4 links, 2 removed: 8 absent places, 2 draws, each hits a place with 1/4.
     assert s.expected_overlap(10, 4, 2, 2) == pytest.approx(0.25)
     assert np.isnan(s.expected_overlap(10, 4, 0, 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -206,7 +206,7 @@ def turnover(run: RunData) -> Section:
     if not updates:
         return Section(title, what, "", _NOT_RECORDED)
     totals = {
-        key: np.array([sum(c[key] for c in r["layers"].values()) for r in updates], dtype=float)
+        key: np.array([_sum(c[key] for c in r["layers"].values()) for r in updates])
         for key in ("links", "removed", "overlap", "expected_overlap", "from_start")
     }
     steps = [r["step"] for r in updates]
@@ -229,7 +229,12 @@ def turnover(run: RunData) -> Section:
     ratio = np.nanmean(back) / np.nanmean(chance) if moving.any() and np.nanmean(chance) else np.nan
     sees = (
         f"{len(steps)} updates removed {replaced[0]:.0%} of the links at first and "
-        f"{replaced[-1]:.0%} at the end; {stayed[-1]:.0%} of the links are those of the start."
+        f"{replaced[-1]:.0%} at the end"
+    )
+    sees += (
+        f"; {stayed[-1]:.0%} of the links are those of the start."
+        if np.isfinite(stayed[-1])
+        else "; the first masks were not kept."
     )
     if np.isfinite(ratio):
         sees += (
@@ -241,6 +246,11 @@ def turnover(run: RunData) -> Section:
         ("Removed links that were regrown at once", chart(came, step, of_removed, sees)),
     ]
     return Section(title, what, row(pictures), sees)
+
+
+def _sum(counts: Iterable[float | None]) -> float:
+    """NaN where one was not recorded."""
+    return float(sum(np.nan if count is None else count for count in counts))
 
 
 def _short(name: str) -> str:
