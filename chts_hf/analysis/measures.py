@@ -109,7 +109,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             Measure("density", "links / weights", _density, by_degrees=True),
             Measure(
                 "anp",
-                "share of neurons with links on both sides",
+                "neurons between these layers that have links on both sides, share",
                 _of_chain(structure.active_neuron_rate),
                 by_degrees=True,
             ),
