@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 
+from chts_hf.analysis.links import itop_at_random
 from chts_hf.analysis.report.data import RunData
 from chts_hf.analysis.report.svg import Axis, Series, bars, chart
 
@@ -132,7 +133,8 @@ def learning(run: RunData) -> Section:
             ("ANP", _either(run, "anp"), 2),
         )
     )
-    links = [one for one in (density, itop) if len(one.y)]
+    random = _random_itop(run)
+    links = [one for one in (density, itop, random) if len(one.y)]
     if links:
         alt = "; ".join(f"{one.label} from {_ends(one.y, True)}" for one in links)
         shares = Axis("share of the weights", low=0, percent=True)
@@ -144,7 +146,8 @@ def learning(run: RunData) -> Section:
     if len(density.y):
         said.append(f"with {density.y[-1]:.1%} of the links at the end")
     if len(itop.y):
-        said.append(f"{itop.y[-1]:.1%} of all possible links were tried along the way")
+        beside = f" ({random.y[-1]:.1%} if regrown at random)" if len(random.y) else ""
+        said.append(f"{itop.y[-1]:.1%} of all possible links were tried along the way{beside}")
     if len(anp.y):
         said.append(f"living neurons went from {_ends(anp.y, True)}")
     if not figures:
@@ -156,6 +159,15 @@ def learning(run: RunData) -> Section:
 def _density(run: RunData) -> tuple[list[float], list[float]]:
     steps, values = _either(run, "sparsity")
     return steps, [1 - value for value in values]
+
+
+def _random_itop(run: RunData) -> Series:
+    rates = None
+    if run.frames and run.records:
+        weights = {name: mask.size for name, mask in run.masks(run.frames[0]).items()}
+        rates = itop_at_random(run.records, weights)
+    steps = [record["step"] for record in run.records] if rates else []
+    return Series("ITOP rate at random", steps, rates or [], None, "dashed")
 
 
 def _either(run: RunData, key: str) -> tuple[list[float], list[float]]:
