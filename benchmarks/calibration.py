@@ -142,7 +142,7 @@ def uniform(rng: np.random.Generator) -> Chain:
 
 
 def rewired(chains: Sequence[Chain], rng: np.random.Generator) -> Chain:
-    chain = chains[rng.integers(len(chains))]
+    chain = chains[int(rng.integers(len(chains)))]
     return Chain("rewired", chain.layers, tuple(rewire(mask, rng, 64) for mask in chain.masks))
 
 
