@@ -66,9 +66,10 @@ class Sparsifier:
     Attributes:
         masks: parameter name → bool tensor of the parameter's shape, True where there is a link;
             under FSDP2, of the shape of this process's shard.
+        ever: likewise, True where there ever was a link, before a resume too.
         targets: what is sparsified.
         step_count: optimizer steps seen.
-        turnover: layer → what changed in the last update that touched it.
+        turnover: layer → what the last update changed, for the layers that it touched.
 
     Raises:
         ValueError: no layer matches, the model is wrapped or has a sparsifier already, the run is
@@ -115,7 +116,7 @@ class Sparsifier:
         self._pairs = find_pairs(self.targets)
         self._blocks = blocks_of(self.targets, self._pairs)
         self._history: dict[str, Tensor] = {}
-        self._ever: dict[str, Tensor] = {}
+        self.ever: dict[str, Tensor] = {}
         self._resting: set[str] = set()
         self.turnover: dict[str, Turnover] = {}
         self._regrown_at: int | None = None
@@ -129,7 +130,7 @@ class Sparsifier:
         self._gradients = GradientMasks(self._parameters, self.masks, scaler)
         for name, weight in self._parameters.items():
             self.masks[name] = torch.zeros_like(local(weight), dtype=torch.bool)
-            self._ever[name] = torch.zeros_like(local(weight), dtype=torch.bool)
+            self.ever[name] = torch.zeros_like(local(weight), dtype=torch.bool)
             if config.regrow_init == "history" and config.regrowth != "none":
                 self._history[name] = torch.zeros_like(local(weight), requires_grad=False)
         with self._layout.beginning(state is not None, masks is not None):
@@ -211,7 +212,7 @@ class Sparsifier:
             ``updates``; ``topology_runtime`` in seconds.
         """
         if self._stats is None:  # masks change at updates only
-            masks, ever = (Gathered(self._layout, parts) for parts in (self.masks, self._ever))
+            masks, ever = (Gathered(self._layout, parts) for parts in (self.masks, self.ever))
             self._stats = network_stats(self.targets, self._pairs, masks, ever)
         return self._stats | {"updates": self.updates, "topology_runtime": self.topology_runtime}
 
@@ -225,7 +226,7 @@ class Sparsifier:
             the weights it belongs to; ``config`` and numbers beside them. Under FSDP2 the tensors
             are whole, on the host, and the first process alone has them.
         """
-        parts = self._parameters, self.masks, self._ever, self._history
+        parts = self._parameters, self.masks, self.ever, self._history
         return whole_tensors(self._layout, *parts) | {
             "config": self.config.to_dict(),
             "step_count": self.step_count,
@@ -248,14 +249,13 @@ class Sparsifier:
             ValueError: the state is of another configuration, model or weights, or lacks history.
         """
         check_state(state, self.config, self._parameters, self._layout, self._history.keys())
-        for key, mine in (("masks", self.masks), ("ever", self._ever), ("history", self._history)):
+        for key, mine in (("masks", self.masks), ("ever", self.ever), ("history", self._history)):
             for name, part in mine.items():
                 part.copy_(self._layout.part(name, state[key][name]))
         self._stats = None
         self.step_count, self.updates = state["step_count"], state["updates"]
         self.topology_runtime = state["topology_runtime"]
-        self._regrown_at = state["regrown_at"]
-        self._resting = set(state["resting"])
+        self._regrown_at, self._resting = state["regrown_at"], set(state["resting"])
         self._initial, self._final = dict(state["initial"]), dict(state["final"])
         self._gradients.take()
         self._announce_gradient()
@@ -293,7 +293,7 @@ class Sparsifier:
         self._layout.check_copies(fingerprints)
         self._enforce()
         for name, weight in self._parameters.items():
-            self._ever[name].copy_(self.masks[name])
+            self.ever[name].copy_(self.masks[name])
             optimizers.clear_states(self._optimizer, weight, ~self.masks[name])
 
     def _enforce(self) -> None:
@@ -315,6 +315,7 @@ class Sparsifier:
 
     def _update(self) -> None:
         self.check_ranks()  # the shared result would cover up a difference
+        self.turnover = {}
         gradients = self._gradients.take()
         links = link_counts(self.targets, self.masks, self._layout)
         due = [
@@ -355,7 +356,7 @@ class Sparsifier:
             for layer, result in zip(block.layers, results, strict=True):
                 name = layer.target.parameter_name
                 change = turnover(layer, result, self._layout)
-                tensors = self.masks[name], self._ever[name], self._history.get(name)
+                tensors = self.masks[name], self.ever[name], self._history.get(name)
                 write_links(layer.target, result, *tensors, self._optimizer)
                 self.turnover[layer.target.name] = change
                 if comes_to_rest(layer, change):
@@ -364,8 +365,7 @@ class Sparsifier:
         return regrown
 
     def _layer_input(self, target: Target, gradients: dict[str, Tensor], links: int) -> LayerInput:
-        name = target.parameter_name
-        config = self._layer_config[target.name]
+        config, name = self._layer_config[target.name], target.parameter_name
         ends = self._initial[target.name], self._final[target.name]
         sparsity = self.plan.sparsity(self.step_count, *ends)
         size = math.prod(target.shape)

@@ -71,6 +71,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     checkpoint = find_checkpoint(training, sparse=not arguments.chts.is_dense)
 
     splits = load_splits(arguments.data)
+    if training.do_eval and "validation" not in splits:
+        raise ValueError(
+            "do_eval and eval_strategy need images to validate with: say validation_samples, or "
+            'do_eval false and eval_strategy "no"'
+        )
     model = load_model(arguments.model, splits)
     sparse = CHTsCallback(arguments.chts, correlation=correlation(arguments.chts, splits))
     snapshot, stop = MaskSnapshot(sparse), StopOnSignal()

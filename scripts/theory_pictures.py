@@ -23,10 +23,10 @@ IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 # An <img> sees no page around it, so that each picture brings its own colours for both schemes.
 STYLE = """<style>
 svg{--ink:#1c1e21;--soft:#5b6168;--rule:#dcdfe3;--card:#fff;--grey:#8a9097}
-svg{--c0:#0072b2;--c1:#d55e00;--c2:#008060;--c3:#a8479b;--c4:#946b00;--c5:#2f8fc4}
+svg{--c0:#0072b2;--c1:#d55e00;--c2:#008060;--c3:#a8479b;--c4:#946b00;--c5:#332288}
 @media (prefers-color-scheme:dark){
 svg{--ink:#e9ecef;--soft:#a8b0b8;--rule:#343a40;--card:#1c2024;--grey:#868e96}
-svg{--c0:#56b4e9;--c1:#f28e3b;--c2:#2fc79a;--c3:#dd8cc4;--c4:#f0e442;--c5:#9ad0f5}}
+svg{--c0:#56b4e9;--c1:#f28e3b;--c2:#2fc79a;--c3:#dd8cc4;--c4:#f0e442;--c5:#d8f3ff}}
 text{fill:var(--ink);font:14px system-ui,sans-serif}.mid{text-anchor:middle}
 .small{font-size:12px;fill:var(--soft)}
 .rim{fill:none;stroke:var(--rule);stroke-width:1.5}

@@ -134,7 +134,7 @@ class NoMemory(TorchDispatchMode):
 def _state(sparsifier, target, optimizer):
     """All that an update changes of one layer."""
     name = target.parameter_name
-    tensors = [sparsifier.masks[name], sparsifier._ever[name], sparsifier._history[name]]
+    tensors = [sparsifier.masks[name], sparsifier.ever[name], sparsifier._history[name]]
     tensors += [target.weight, target.weight.grad, *optimizer.state[target.weight].values()]
     return [target.view(t).detach().clone() for t in tensors if t.ndim]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from chts_hf.analysis.links import LinkHistory
-from chts_hf.analysis.network import Chain, Mask, chains_of, layer_masks, single_layer
+from chts_hf.analysis.network import Chain, Mask, chains_of, layer_masks
 from chts_hf.checkpoint.mask_file import load_masks
 from chts_hf.config import CHTsConfig
 from chts_hf.targets import Target, find_pairs, find_targets
@@ -21,39 +21,40 @@ from chts_hf.targets import Target, find_pairs, find_targets
 _CONV1D_LEAVES = ("c_attn", "c_fc", "c_proj", "q_attn")
 
 
-def load_network(folder: str | Path) -> tuple[dict[str, Mask], list[Chain]]:
-    """The masks of a checkpoint folder by layer, and the chains that its layers form.
+class Topology(NamedTuple):
+    """What the mask file of a checkpoint tells.
+
+    Attributes:
+        masks: layer → (out, in) mask, in the model's order.
+        chains: those that the layers form (:func:`chains_of`).
+        links: layer → what its links have been through.
+    """
+
+    masks: dict[str, Mask]
+    chains: list[Chain]
+    links: dict[str, LinkHistory]
+
+
+def load_topology(folder: str | Path) -> Topology:
+    """Read the mask file of a checkpoint folder.
 
     Args:
         folder: holds ``chts_masks.safetensors``; ``config.json`` is read for the number of heads.
-
-    Returns:
-        Layer → (out, in) mask, in the model's order; the chains (:func:`chains_of`).
 
     Raises:
         chts_hf.MaskFileError: the mask file is missing or damaged.
     """
     state, config = load_masks(folder)
     targets = targets_of(state["masks"], config, Path(folder) / "config.json")
-    masks = layer_masks(targets, state["masks"])
-    return masks, chains_of(targets, find_pairs(targets), masks)
-
-
-def load_links(folder: str | Path) -> dict[str, LinkHistory]:
-    """Layer → what its links have been through, as far as a checkpoint folder's mask file knows.
-
-    Raises:
-        chts_hf.MaskFileError: the mask file is missing or damaged.
-    """
-    state, config = load_masks(folder)
-    targets = targets_of(state["masks"], config)
     masks, ever = (layer_masks(targets, state[key]) for key in ("masks", "ever"))
-    return {name: LinkHistory.of_checkpoint(mask, ever[name]) for name, mask in masks.items()}
+    links = {name: LinkHistory.of_checkpoint(mask, ever[name]) for name, mask in masks.items()}
+    return Topology(masks, chains_of(targets, find_pairs(targets), masks), links)
 
 
-def networks_of(masks: dict[str, Mask], chains: list[Chain]) -> list[Chain]:
-    """The chains, then each layer by itself."""
-    return chains + [single_layer(name, mask) for name, mask in masks.items()]
+def load_network(folder: str | Path) -> tuple[dict[str, Mask], list[Chain]]:
+    """Masks and chains of :func:`load_topology`."""
+    found = load_topology(folder)
+    return found.masks, found.chains
 
 
 def targets_of(

@@ -102,9 +102,14 @@ def radii(degree: Floats, gamma: float) -> Floats:
     """
     from scipy.stats import rankdata
 
-    place = rankdata(-degree, method="average")
+    return popularity_radii(rankdata(-degree, method="average"), gamma)
+
+
+def popularity_radii(place: Floats, gamma: float) -> Floats:
+    """``2β ln i + 2(1 - β) ln N`` for the places i of N nodes; see :func:`radii`."""
     beta = float(np.clip(1 / max(gamma - 1, 1e-9), 0, 1))
-    return 2 * beta * np.log(place) + 2 * (1 - beta) * np.log(len(degree))
+    found: Floats = 2 * beta * np.log(place) + 2 * (1 - beta) * np.log(len(place))
+    return found
 
 
 def coalescent_embedding(
@@ -146,7 +151,13 @@ def hyperbolic_distance(embedding: Embedding, i: Ints, j: Ints) -> Floats:
         i: numbers of nodes within ``embedding.nodes``.
         j: as ``i``; the two are broadcast.
     """
-    r, s = embedding.radius[i], embedding.radius[j]
-    half = np.sin((embedding.angle[i] - embedding.angle[j]) / 2) ** 2
+    between = embedding.angle[i] - embedding.angle[j]
+    return distance_in_disk(embedding.radius[i], embedding.radius[j], between)
+
+
+def distance_in_disk(r: Floats, s: Floats, between: Floats) -> Floats:
+    """Hyperbolic distances of points at radii r and s with so large an angle between them."""
+    half = np.sin(between / 2) ** 2
     # cosh(r - s) + 2 sinh r sinh s sin²(Δθ/2): the same without the cancellation.
-    return np.arccosh(np.maximum(np.cosh(r - s) + 2 * np.sinh(r) * np.sinh(s) * half, 1.0))
+    found: Floats = np.arccosh(np.maximum(np.cosh(r - s) + 2 * np.sinh(r) * np.sinh(s) * half, 1.0))
+    return found

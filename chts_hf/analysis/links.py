@@ -71,3 +71,32 @@ class LinkHistory:
         """The overlap that uniform regrowth would have."""
         random = self.returned_at_random
         return random / self.removed if self.removed and random is not None else None
+
+
+def itop_at_random(
+    records: Sequence[Mapping[str, Any]], weights: Mapping[str, int]
+) -> list[float] | None:
+    """The ITOP rate that regrowth at random would have reached, the updates' numbers given.
+
+    Of a layer's W places E ever were a link. The r links that an update regrows, to n links in all,
+    would fall on the ``W - n + r`` absent places alike, so that ``r (W - E) / (W - n + r)`` of them
+    are expected on places that never were one.
+
+    Args:
+        records: of every update, from the first masks on.
+        weights: layer → its places for links.
+
+    Returns:
+        One per record; None where an update, or the first masks, were not recorded.
+    """
+    if [record["update"] for record in records] != list(range(len(records))) or not records:
+        return None
+    ever = {name: float(counts["links"]) for name, counts in records[0]["layers"].items()}
+    rates = []
+    for record in records:
+        for name, counts in record["layers"].items():
+            regrown = counts["regrown"]
+            absent = weights[name] - counts["links"] + regrown
+            ever[name] += regrown * (weights[name] - ever[name]) / max(absent, 1)
+        rates.append(sum(ever.values()) / sum(weights.values()))
+    return rates

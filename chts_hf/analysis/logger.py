@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from chts_hf.analysis.graph import Network
-from chts_hf.analysis.history import HistoryWriter
+from chts_hf.analysis.history import HistoryWriter, read_history
 from chts_hf.analysis.measures import MEASURES, measure
-from chts_hf.analysis.network import Chain, chains_of, layer_masks, single_layer
+from chts_hf.analysis.network import Chain, Mask, as_mask, chains_of, layer_masks, single_layer
 from chts_hf.analysis.structure import expected_overlap
 from chts_hf.apply import Turnover
 from chts_hf.callback import LOGGED, CHTsCallback
@@ -74,7 +74,7 @@ class TopologyLogger(TrainerCallback):
         self._trainer: weakref.ref[Trainer] | None = None
         self._updates = -1  # as many as were seen
         self._latest: dict[str, float] = {}
-        self._first: dict[str, Tensor] = {}
+        self._first: dict[str, Mask] = {}
 
     def attach(self, trainer: Trainer) -> None:
         """Add this callback to a Trainer, and log every recorded update through it."""
@@ -87,7 +87,7 @@ class TopologyLogger(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Forget a run before this one."""
-        self._writer, self._updates, self._latest = None, -1, {}
+        self._writer, self._updates, self._latest, self._first = None, -1, {}, {}
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -151,9 +151,16 @@ class TopologyLogger(TrainerCallback):
             {chain.name: chain.layers for chain in self._chains(sparsifier)},
             sparsifier.config.to_dict(),
         )
-        self._first = {t.name: mask.clone() for t, mask in _views(sparsifier)}
         if state.global_step == 0:
+            self._first = layer_masks(sparsifier.targets, sparsifier.masks)
             self._record(sparsifier, 0, True)
+        else:
+            self._first = self._first_masks(args.output_dir)
+
+    def _first_masks(self, run_folder: str) -> dict[str, Mask]:
+        """Those that the run began with, before it was resumed; empty if nobody kept them."""
+        history = read_history(run_folder)
+        return history.masks(0) if history is not None and 0 in history.frames else {}
 
     def _chains(self, sparsifier: Sparsifier) -> list[Chain]:
         masks = layer_masks(sparsifier.targets, sparsifier.masks)
@@ -172,11 +179,12 @@ class TopologyLogger(TrainerCallback):
         stats = sparsifier.stats()
         layers = {t.name: self._counts(sparsifier, t, mask) for t, mask in _views(sparsifier)}
         totals = {
-            name: sum(counts[name] for counts in layers.values())
-            for name in ("removed", "regrown", "overlap", "from_start", "links")
+            name: sum(counts[name] or 0 for counts in layers.values())
+            for name in ("removed", "overlap", "from_start", "links")
         }
         self._latest = {name: stats[name] for name in ("sparsity", "itop_rate", "anp")}
-        self._latest["from_start"] = totals["from_start"] / max(totals["links"], 1)
+        if self._first:
+            self._latest["from_start"] = totals["from_start"] / max(totals["links"], 1)
         if totals["removed"]:
             self._latest["overlap"] = totals["overlap"] / totals["removed"]
         if not writes or self._writer is None:
@@ -194,14 +202,14 @@ class TopologyLogger(TrainerCallback):
         expected = expected_overlap(mask.numel(), links, change.removed, change.regrown)
         return {
             "links": links,
-            "ever": int(torch.count_nonzero(sparsifier._ever[target.parameter_name])),
+            "ever": int(torch.count_nonzero(sparsifier.ever[target.parameter_name])),
             "active_out": int(torch.count_nonzero(mask.any(dim=1))),
             "active_in": int(torch.count_nonzero(mask.any(dim=0))),
             "removed": change.removed,
             "regrown": change.regrown,
             "overlap": change.returned,
             "expected_overlap": 0.0 if math.isnan(expected) else expected * change.removed,
-            "from_start": links if first is None else int(torch.count_nonzero(mask & first)),
+            "from_start": None if first is None else int(np.count_nonzero(as_mask(mask) & first)),
         }
 
     def _measure(self, sparsifier: Sparsifier) -> dict[str, dict[str, float]]:

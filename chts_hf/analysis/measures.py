@@ -109,7 +109,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             Measure("density", "links / weights", _density, by_degrees=True),
             Measure(
                 "anp",
-                "share of neurons with links on both sides",
+                "neurons between these layers that have links on both sides, share",
                 _of_chain(structure.active_neuron_rate),
                 by_degrees=True,
             ),
@@ -276,14 +276,16 @@ class Verdict:
     Attributes:
         hyperbolic: both parts hold: it is routed through better, and its communities are better
             separated by angle, than in networks of the same degrees.
-        p: the larger of the two p-values, one-sided: both must hold, so this is the test's level
+        p: the larger of the two p-values: both must hold, so that this is the test's level
             (intersection-union, Berger 1982).
+        parts: measure → its p-value, one-sided.
         routability: GR-score, and its mean over the rewired networks.
         separation: ASI, and its mean over the rewired networks.
     """
 
     hyperbolic: bool
     p: float
+    parts: Mapping[str, float]
     routability: tuple[float, float]
     separation: tuple[float, float]
 
@@ -315,12 +317,13 @@ def hyperbolicity(chain: Chain, nulls: int = 19, seed: int = 0, level: float = 0
 def judge(rows: Sequence[Row], level: float = 0.05) -> Verdict | None:
     """The verdict from rows of :func:`analyse`; None where a part of it was not measured."""
     found = {row.measure: row for row in rows}
-    ps, means = [], []
+    ps, means = {}, []
     for name in ("greedy_routability", "angular_separation"):
         row = found.get(name)
         if row is None or "degrees" not in row.nulls:
             return None
         others = row.nulls["degrees"].values
-        ps.append((1 + sum(other >= row.value for other in others)) / (1 + len(others)))
+        ps[name] = (1 + sum(other >= row.value for other in others)) / (1 + len(others))
         means.append((row.value, row.nulls["degrees"].mean))
-    return Verdict(max(ps) <= level + 1e-12, max(ps), means[0], means[1])
+    p = max(ps.values())
+    return Verdict(p <= level + 1e-12, p, ps, means[0], means[1])

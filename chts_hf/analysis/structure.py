@@ -110,15 +110,6 @@ def _scaled(paths: Floats) -> Floats:
     return paths / max(float(paths.max()), 1.0)
 
 
-def link_turnover(before: Mask, after: Mask) -> dict[str, int]:
-    """Links that two masks of a layer share, and that only one of them has."""
-    return {
-        "kept": int(np.count_nonzero(before & after)),
-        "removed": int(np.count_nonzero(before & ~after)),
-        "added": int(np.count_nonzero(after & ~before)),
-    }
-
-
 def expected_overlap(weights: int, links: int, removed: int, regrown: int) -> float:
     """The share of removed links that uniform regrowth would bring back.
 

@@ -45,7 +45,8 @@ class DataArguments:
     test_images: str | None = option(None, "Test images, likewise; an .npz with x_test, y_test.")
     test_labels: str | None = option(None, "Their labels, likewise.")
     validation_samples: int = option(
-        1000, "So many training images are held out to validate with; the same for every seed."
+        1000,
+        "So many training images are held out to validate with, the same for every seed; 0: none.",
     )
     max_train_samples: int | None = option(None, "Use only so many of the other training images.")
     max_predict_samples: int | None = option(None, "Use only so many test images.")
@@ -65,7 +66,11 @@ class DataArguments:
             raise ValueError("give either dataset_name or local files (train_images …), not both")
         if not local:
             self.dataset_name = self.dataset_name or DIGITS
-        require_positive(self, "validation_samples", "max_train_samples", "max_predict_samples")
+        require_positive(self, "max_train_samples", "max_predict_samples")
+        if self.validation_samples < 0:
+            raise ValueError(
+                f"validation_samples is {self.validation_samples}; it must be at least 0"
+            )
 
 
 #: Everything a run is told.

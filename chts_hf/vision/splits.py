@@ -31,7 +31,7 @@ def load_splits(data: DataArguments) -> dict[str, Images]:
             {"train": data.train_labels, "test": data.test_labels},
             Path(data.data_dir or "."),
         )
-    if "train" in splits and "validation" not in splits:
+    if "train" in splits and "validation" not in splits and data.validation_samples:
         splits["train"], splits["validation"] = images.hold_out(
             splits["train"], data.validation_samples, _SPLIT_SEED
         )

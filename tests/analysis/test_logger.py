@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ from chts_hf import CHTsCallback, CHTsConfig
 from chts_hf.analysis import TopologyLogger
 from chts_hf.analysis.history import read_history
 from chts_hf.analysis.links import LinkHistory
+from chts_hf.analysis.report import read_run
+from chts_hf.analysis.report.sections import turnover
 from tests.builders import tiny_trainer
 
 CONFIG = CHTsConfig(sparsity=0.7, update_interval=2, t_end=0.8, rewarm_steps=0)
@@ -28,7 +30,7 @@ class _Listener(TrainerCallback):
 
 
 def run(folder, attach=False, steps=12, resume=None, **changes):
-    sparse, listener = CHTsCallback(CONFIG), _Listener()
+    sparse, listener = CHTsCallback(changes.pop("config", CONFIG)), _Listener()
     logger = TopologyLogger(sparse, frames=3, **changes.pop("logger", {}))
     callbacks = [listener, sparse] if attach else [logger, listener, sparse]
     trainer = tiny_trainer(folder, callbacks, steps=steps, **changes)
@@ -129,10 +131,33 @@ def test_a_resumed_run_goes_on_where_its_checkpoint_was(tmp_path):
     run(tmp_path, **saved)
     whole = (tmp_path / "topology" / "history.jsonl").read_text()
     run(tmp_path, resume=str(tmp_path / "checkpoint-6"), **saved)
-    again = (tmp_path / "topology" / "history.jsonl").read_text()
-    steps = [json.loads(line)["step"] for line in again.splitlines()]
-    assert steps == [json.loads(line)["step"] for line in whole.splitlines()]
+    # Every count, also those since the start: links that ever were, links of the first masks.
+    assert (tmp_path / "topology" / "history.jsonl").read_text() == whole
+    assert '"from_start": null' not in whole
     assert read_history(tmp_path).frames == [0, 4, 8]
+
+
+def test_a_run_resumed_elsewhere_does_not_know_its_first_masks(tmp_path):
+    run(tmp_path / "a", save_strategy="steps", save_steps=6)
+    shutil.copytree(tmp_path / "a" / "checkpoint-6", tmp_path / "b" / "checkpoint-6")
+    trainer, _, _ = run(tmp_path / "b", resume=True)
+    (record,) = read_history(tmp_path / "b").records
+    assert all(counts["from_start"] is None for counts in record["layers"].values())
+    assert "from_start" not in record
+    assert "from_start" not in trainer.state.log_history[-1]
+    last = read_history(tmp_path / "a").records[-1]
+    assert record["itop_rate"] == last["itop_rate"]
+    assert "at the end; the first masks were not kept." in turnover(read_run(tmp_path / "b")).sees
+
+
+def test_a_layer_that_rests_has_nothing_removed(tmp_path):
+    resting = CHTsConfig(
+        sparsity=0.7, update_interval=2, t_end=0.8, rewarm_steps=0, early_stop_overlap=0.01
+    )
+    run(tmp_path, config=resting)
+    records = read_history(tmp_path).records
+    assert sum(c["removed"] for c in records[1]["layers"].values()) > 0
+    assert sum(c["removed"] for c in records[-1]["layers"].values()) == 0
 
 
 def test_measures_are_taken_with_the_masks(tmp_path):

@@ -24,6 +24,7 @@ from chts_hf.analysis import (  # noqa: E402
 )
 from chts_hf.analysis import structure as s  # noqa: E402
 from chts_hf.analysis.degrees import _draw, level_degrees  # noqa: E402
+from chts_hf.analysis.links import itop_at_random  # noqa: E402
 from chts_hf.analysis.measures import compare  # noqa: E402
 from chts_hf.analysis.paths import (  # noqa: E402
     distances,
@@ -208,12 +209,29 @@ def test_living_neurons_have_links_on_both_sides():
     assert s.active_neuron_rate(chain) == pytest.approx(1 / 3)
 
 
-def test_turnover_and_the_overlap_of_chance():
-    before, after = np.array([[1, 1, 0, 0]]) > 0, np.array([[1, 0, 1, 0]]) > 0
-    assert s.link_turnover(before, after) == {"kept": 1, "removed": 1, "added": 1}
+def test_the_overlap_of_chance():
     # 10 weights, 4 links, 2 removed: 8 absent places, 2 draws, each hits a place with 1/4.
     assert s.expected_overlap(10, 4, 2, 2) == pytest.approx(0.25)
     assert np.isnan(s.expected_overlap(10, 4, 0, 0))
+
+
+def test_the_itop_rate_of_chance_is_that_of_uniform_regrowth():
+    rng = np.random.default_rng(0)
+    weights, links, replaced = 20_000, 2_000, 600
+    mask = np.arange(weights) < links
+    ever = mask.copy()
+    records = [{"update": 0, "layers": {"a": {"links": links, "regrown": 0}}}]
+    for update in range(1, 11):
+        mask[rng.choice(np.flatnonzero(mask), replaced, replace=False)] = False
+        mask[rng.choice(np.flatnonzero(~mask), replaced, replace=False)] = True
+        ever |= mask
+        records.append({"update": update, "layers": {"a": {"links": links, "regrown": replaced}}})
+    found = itop_at_random(records, {"a": weights})
+    assert found is not None
+    assert found[0] == links / weights
+    assert found[-1] == pytest.approx(ever.mean(), rel=0.01)
+    assert itop_at_random(records[::2], {"a": weights}) is None
+    assert itop_at_random([], {}) is None
 
 
 def test_comparisons_count_networks_at_least_as_far_out():

@@ -161,6 +161,25 @@ def test_without_a_recorded_history_checkpoints_serve(run_folder, tmp_path):
         run.chain(12, "x")
 
 
+def test_each_checkpoint_is_read_once(run_folder, tmp_path, monkeypatch, capsys):
+    for step in (6, 12):
+        shutil.copytree(run_folder / f"checkpoint-{step}", tmp_path / f"checkpoint-{step}")
+    opened: list[str] = []
+
+    def counting(folder):
+        opened.append(Path(folder).name)
+        return load_masks(folder)
+
+    monkeypatch.setattr("chts_hf.analysis.checkpoint.load_masks", counting)
+    only = ["--only", "encoder.*fc1", "--measures", "links", "--nulls", "1"]
+    assert cli.main(["analyze", str(tmp_path), *only]) == 0
+    assert opened == ["checkpoint-12"]
+    run = read_run(tmp_path)
+    for step in (6, 12, 6, 12):
+        run.chain(step)
+    assert opened == ["checkpoint-12"] * 2 + ["checkpoint-6"]
+
+
 def test_folders_with_nothing_to_show_are_refused(tmp_path):
     with pytest.raises(ValueError, match="holds nothing to show"):
         read_run(tmp_path)

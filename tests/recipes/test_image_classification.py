@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForImageClassification
@@ -140,7 +142,7 @@ def test_a_model_is_tested_without_training(
     ("words", "message"),
     [
         (["--train_images", "a.idx"], "either dataset_name or local files"),
-        (["--validation_samples", "0"], "validation_samples is 0; it must be at least 1"),
+        (["--validation_samples", "-1"], "validation_samples is -1; it must be at least 0"),
         (["--hidden_size", "3"], "unknown option --hidden_size; did you mean hidden_sizes"),
         (["--chts.init_options", "{r: 0.1}", "--chts.sparsty", "0.5"], "sparsty"),
     ],
@@ -171,3 +173,46 @@ def test_the_configurations_of_the_repository_are_read(path: Path) -> None:
     arguments = read_arguments([str(path), "--use_cpu"])
     assert arguments.training.do_train
     assert Path(str(arguments.training.output_dir)).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "epoch"),
+    [
+        ("mnist", (28, 28), 10, 60_000 / 32),
+        ("emnist", (28, 28), 47, 112_800 / 32),
+        ("cifar10", (32, 32, 3), 10, 50_000 / 32),
+    ],
+)
+def test_the_published_settings_train(
+    tmp_path: Path, name: str, shape: tuple[int, ...], classes: int, epoch: float
+) -> None:
+    path = f"configs/{name}_mlp_chts_99_published.yaml"
+    asked = read_arguments([path, "--use_cpu"])
+    assert asked.model.hidden_sizes == [3072 if name == "cifar10" else 1568] * 3
+    assert asked.chts.update_interval == math.ceil(epoch)
+    assert (asked.chts.zeta, asked.chts.sparsity) == (0.3, 0.99)
+    assert asked.chts.for_layer("hidden.0.weight").init == "csti"
+    draw = np.random.default_rng(0)
+    labels = draw.permutation(np.arange(96) % classes)
+    pixels = draw.integers(0, 255, (96, *shape), dtype=np.uint8)
+    split = {"x_train": pixels, "y_train": labels, "x_test": pixels[:9], "y_test": labels[:9]}
+    np.savez(tmp_path / "own.npz", **split)
+    # As it says but for the data, the width, the length, and updates that fall within it.
+    words = f"--dataset_name= --data_dir {tmp_path} --train_images own.npz --test_images own.npz "
+    words += f"--hidden_sizes 48 40 32 --output_dir {tmp_path}/out --use_cpu --max_steps 5 "
+    words += "--logging_steps 1 --save_strategy no --chts.update_interval 2"
+    results = image_classification.main([path, *words.split()])
+    assert (results["train_images"], results["steps"]) == (96, 5)
+    assert results["topology_updates"] == 1
+    assert results["links"] == sum(
+        round(0.01 * a * b) for a, b in ((math.prod(shape), 48), (48, 40), (40, 32))
+    )
+    assert 0 <= results["predict_accuracy"] <= 100
+    log = json.loads((tmp_path / "out/trainer_state.json").read_text())["log_history"]
+    rates = [entry["learning_rate"] for entry in log if "learning_rate" in entry]
+    assert rates == pytest.approx(np.linspace(0.025, 2.5e-4, 6)[: len(rates)])
+
+
+def test_without_validation_images_there_is_nothing_to_evaluate(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="do_eval and eval_strategy need images to validate with"):
+        image_classification.main([config(tmp_path), "--validation_samples", "0"])

@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from chts_hf.analysis.checkpoint import load_links, load_network
+from chts_hf.analysis.checkpoint import Topology, load_topology
 from chts_hf.analysis.history import History, read_history
 from chts_hf.analysis.links import LinkHistory
 from chts_hf.analysis.network import Chain, Mask, single_layer
@@ -27,7 +28,7 @@ class RunData:
         config: the method's settings; empty if unknown.
         records: what :class:`chts_hf.analysis.TopologyLogger` wrote at updates; empty without it.
         frames: steps whose masks are there, ascending.
-        masks: step → layer → mask.
+        masks: step → layer → mask; what was asked for last is held, not read again.
         chains: chain's name → its layers.
         links: layer → what its links have been through, as far as it is known.
     """
@@ -107,9 +108,9 @@ def read_run(folder: str | Path) -> RunData:
             f"{MASK_FILE}"
         )
     name = folder.resolve().name
-    return RunData(
-        name, log, results, config, records, source.frames, source.masks, chains, source.links
-    )
+    # A page looks at the first and the last masks again and again.
+    masks = lru_cache(maxsize=2)(source.masks)
+    return RunData(name, log, results, config, records, source.frames, masks, chains, source.links)
 
 
 class _Checkpoints:
@@ -123,16 +124,20 @@ class _Checkpoints:
         self.frames = list(self._folders)
 
     def masks(self, step: int) -> dict[str, Mask]:
-        return load_network(self._folders[step])[0]
+        return self._last.masks if step == self.frames[-1] else self._read(step).masks
 
     def links(self) -> dict[str, LinkHistory]:
-        return load_links(self._folders[self.frames[-1]]) if self.frames else {}
+        return self._last.links if self.frames else {}
 
     def chains(self) -> dict[str, list[str]]:
-        if not self.frames:
-            return {}
-        _, chains = load_network(self._folders[self.frames[-1]])
-        return {chain.name: list(chain.layers) for chain in chains}
+        return {c.name: list(c.layers) for c in self._last.chains} if self.frames else {}
+
+    @cached_property
+    def _last(self) -> Topology:
+        return self._read(self.frames[-1])
+
+    def _read(self, step: int) -> Topology:
+        return load_topology(self._folders[step])
 
 
 def _step(folder: Path) -> int:

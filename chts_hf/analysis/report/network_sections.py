@@ -17,7 +17,10 @@ from chts_hf.analysis.report.data import RunData
 from chts_hf.analysis.report.disk import disk
 from chts_hf.analysis.report.masks import mask_data
 from chts_hf.analysis.report.sections import Section, row
-from chts_hf.analysis.report.svg import Axis, Series, chart, number
+from chts_hf.analysis.report.svg import Axis, Series, chart, number, with_error
+
+#: Layers of a chain whose degrees are drawn, from its first on.
+MOST_DEGREES = 3
 
 
 def mask_images(run: RunData, chain: Chain, last: Network) -> Section:
@@ -81,7 +84,8 @@ def degree_distributions(first: Chain, last: Chain, seed: int) -> Section:
     )
     figures, said = [], []
     rng = np.random.default_rng([seed, 8])
-    sides = [(i, side) for i in range(min(2, len(last.masks))) for side in (0, 1)]
+    sides = [(i, side) for i in range(min(MOST_DEGREES, len(last.masks))) for side in (0, 1)]
+    plausible = 0
     for index, side in sides:
         label = f"{_leaf(last.layers[index])}: {('outputs', 'inputs')[side]}"
         now, before, random = (
@@ -95,13 +99,14 @@ def degree_distributions(first: Chain, last: Chain, seed: int) -> Section:
             Series("end", *_points(now), 1, "points"),
         ]
         if law is not None:
+            plausible += law.plausible
             k = np.array([law.k_min, max(now.max(), law.k_min + 1)], dtype=float)
             share = law.tail / max(int(np.count_nonzero(now)), 1)
             fit = share * (k / law.k_min) ** (1 - law.exponent)
             series.append(Series(f"fit, γ = {law.exponent:.2f}", k.tolist(), fit.tolist(), 0))
             said.append(
                 f"{label}: γ = {law.exponent:.2f} ± {law.error:.2f} from {law.k_min} links on "
-                f"({law.tail} neurons, p = {law.p:.2f}): {law.verdict}"
+                f"({law.tail} neurons, {_p(law.p)}): {law.verdict}"
             )
         else:
             said.append(f"{label}: too few different degrees for a fit")
@@ -114,7 +119,12 @@ def degree_distributions(first: Chain, last: Chain, seed: int) -> Section:
             alt,
         )
         figures.append((label, picture))
-    return Section(title, what, row(figures), "; ".join(said) + ".")
+    sees = f"A power law is plausible on {plausible} of {len(sides)} sides. {'; '.join(said)}."
+    return Section(title, what, row(figures), sees)
+
+
+def _p(share: float) -> str:
+    return f"p = {share:.2f}" if share >= 0.005 else "p < 0.01"
 
 
 def _points(degree: Ints) -> tuple[list[float], list[float]]:
@@ -179,11 +189,10 @@ def table(rows: Sequence[Row], chain: Chain) -> Section:
             if one.measure in MEASURES
             else "clustering over path length, against the null model's"
         )
-        error = f" ± {number(one.error)}" if one.error else ""
         cells = "".join(_cells(one.nulls.get(model)) for model in ("er", "degrees"))
         lines.append(
-            f"<tr><td>{escape(one.measure.replace('_', ' '))}<small>{escape(summary)}</small></td>"
-            f"<td>{number(one.value)}{error}</td>{cells}</tr>"
+            f"<tr><td>{escape(_name(one.measure))}<small>{escape(summary)}</small></td>"
+            f"<td>{with_error(one.value, one.error)}</td>{cells}</tr>"
         )
     body = (
         "<div class='scroll'><table><thead><tr><th>measure</th><th>this network</th>"
@@ -200,7 +209,7 @@ def _cells(comparison: Comparison | None) -> str:
         return f"<td>{number(comparison.mean)}</td><td>same</td>"
     far = " class='far'" if comparison.p <= 0.05 + 1e-12 else ""
     return (
-        f"<td>{number(comparison.mean)} ± {number(comparison.deviation)}</td>"
+        f"<td>{with_error(comparison.mean, comparison.deviation)}</td>"
         f"<td{far}>{comparison.p:.2g}</td>"
     )
 
@@ -226,10 +235,15 @@ _ADJECTIVES = {
     "clustering": "clustered",
     "path_length": "spread out (long paths)",
     "modularity": "modular",
+    "hub_paths": "channelled through hubs",
     "greedy_routability": "navigable in the disk",
     "angular_separation": "separated by angle",
     "small_world": "small-world",
 }
+
+
+def _name(measure: str) -> str:
+    return "ANP" if measure == "anp" else measure.replace("_", " ")
 
 
 def _leaf(name: str) -> str:

@@ -126,8 +126,8 @@ def _tiles(run: RunData) -> str:
         tiles.append((f"links, of {weights:,} weights", f"{links:,}"))
         tiles.append(("density", f"{links / weights:.2%}"))
     for key, name in (
-        ("itop_rate", "of all links were tried (ITOP)"),
-        ("anp", "of neurons alive (ANP)"),
+        ("itop_rate", "of all possible links tried (ITOP)"),
+        ("anp", "of hidden neurons alive (ANP)"),
     ):
         values = run.recorded(key)[1] or run.series(f"topology/{key}")[1]
         if values:

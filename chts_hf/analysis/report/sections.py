@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
+from chts_hf.analysis.links import itop_at_random
 from chts_hf.analysis.report.data import RunData
 from chts_hf.analysis.report.svg import Axis, Series, bars, chart
 
@@ -86,6 +87,12 @@ def row(figures: Sequence[tuple[str, str]]) -> str:
     return f'<div class="row">{shown}</div>'
 
 
+def time_axis(run: RunData) -> Axis:
+    """Optimizer steps, from the first to the last of the run: the same in all charts over time."""
+    steps = [entry.get("step", 0) for entry in (*run.log, *run.records)]
+    return Axis("optimizer step", low=0, high=max(steps, default=0) or None)
+
+
 def learning(run: RunData) -> Section:
     """Score and loss over time beside density, ITOP rate and ANP."""
     title = "What it learned while it was rewired"
@@ -94,13 +101,14 @@ def learning(run: RunData) -> Section:
         "many of all possible links it has ever tried (ITOP rate), and how many hidden neurons "
         "carry a signal (ANP)."
     )
-    step = Axis("optimizer step", low=0)
+    step = time_axis(run)
     figures, said = [], []
     for score in scores(run)[:1]:
         alt = f"{score.name} on validation: {_ends(score.values, score.share)}"
         axis = Axis(score.name, low=0, percent=score.share)
         one = Series("validation", score.steps, score.values, 2)
-        figures.append((f"{score.name} on validation", chart([one], step, axis, alt)))
+        caption = f"{score.name[:1].upper()}{score.name[1:]} on validation"
+        figures.append((caption, chart([one], step, axis, alt)))
         said.append(f"{score.name} went from {_ends(score.values, score.share)}")
     train, evaluation = run.series("loss"), run.series("eval_loss")
     lines = [
@@ -114,28 +122,34 @@ def learning(run: RunData) -> Section:
     if lines:
         values = (evaluation if evaluation[0] else train)[1]
         alt = f"loss: {_ends(values)}"
-        figures.append(("Loss", chart(lines, step, Axis("nats"), alt)))
+        figures.append(("Loss", chart(lines, step, Axis("nats", low=0), alt)))
         name = "validation loss" if evaluation[0] else "training loss"
         said.append(f"the {name} went from {_ends(values)}")
-    rates = [
+    density, itop, anp = (
         Series(label, steps, values, colour)
         for label, (steps, values), colour in (
             ("density", _density(run), 0),
             ("ITOP rate", _either(run, "itop_rate"), 1),
             ("ANP", _either(run, "anp"), 2),
         )
-        if steps
-    ]
-    if rates:
-        shares = Axis("share", low=0, high=1, percent=True)
-        alt = "; ".join(f"{one.label} from {_ends(one.y, True)}" for one in rates)
-        figures.append(
-            ("Density, links ever tried, living neurons", chart(rates, step, shares, alt))
-        )
-        density, itop = rates[0].y, rates[1].y if len(rates) > 1 else []
-        said.append(f"with {density[-1]:.1%} of the links at the end")
-        if len(itop):
-            said.append(f"{itop[-1]:.0%} of all possible links were tried along the way")
+    )
+    random = _random_itop(run)
+    links = [one for one in (density, itop, random) if len(one.y)]
+    if links:
+        alt = "; ".join(f"{one.label} from {_ends(one.y, True)}" for one in links)
+        shares = Axis("share of the weights", low=0, percent=True)
+        figures.append(("Links there are, and links ever tried", chart(links, step, shares, alt)))
+    if len(anp.y):
+        alt = f"ANP from {_ends(anp.y, True)}"
+        shares = Axis("share of the hidden neurons", low=0, high=1, percent=True)
+        figures.append(("Living neurons", chart([anp], step, shares, alt)))
+    if len(density.y):
+        said.append(f"with {density.y[-1]:.1%} of the links at the end")
+    if len(itop.y):
+        beside = f" ({random.y[-1]:.1%} if regrown at random)" if len(random.y) else ""
+        said.append(f"{itop.y[-1]:.1%} of all possible links were tried along the way{beside}")
+    if len(anp.y):
+        said.append(f"living neurons went from {_ends(anp.y, True)}")
     if not figures:
         return Section(title, what, "", "This folder has no log of the training.")
     text = ", ".join(said)
@@ -145,6 +159,15 @@ def learning(run: RunData) -> Section:
 def _density(run: RunData) -> tuple[list[float], list[float]]:
     steps, values = _either(run, "sparsity")
     return steps, [1 - value for value in values]
+
+
+def _random_itop(run: RunData) -> Series:
+    rates = None
+    if run.frames and run.records:
+        weights = {name: mask.size for name, mask in run.masks(run.frames[0]).items()}
+        rates = itop_at_random(run.records, weights)
+    steps = [record["step"] for record in run.records] if rates else []
+    return Series("ITOP rate at random", steps, rates or [], None, "dashed")
 
 
 def _either(run: RunData, key: str) -> tuple[list[float], list[float]]:
@@ -206,7 +229,7 @@ def turnover(run: RunData) -> Section:
     if not updates:
         return Section(title, what, "", _NOT_RECORDED)
     totals = {
-        key: np.array([sum(c[key] for c in r["layers"].values()) for r in updates], dtype=float)
+        key: np.array([_sum(c[key] for c in r["layers"].values()) for r in updates])
         for key in ("links", "removed", "overlap", "expected_overlap", "from_start")
     }
     steps = [r["step"] for r in updates]
@@ -215,7 +238,7 @@ def turnover(run: RunData) -> Section:
     with np.errstate(invalid="ignore", divide="ignore"):
         back = totals["overlap"] / totals["removed"]
         chance = totals["expected_overlap"] / totals["removed"]
-    step, share = Axis("optimizer step", low=0), Axis("share of the links", low=0, percent=True)
+    step, share = time_axis(run), Axis("share of the links", low=0, percent=True)
     of_removed = Axis("share of the removed links", low=0, percent=True)
     moved = [
         Series("removed", steps, replaced.tolist(), 1),
@@ -229,18 +252,29 @@ def turnover(run: RunData) -> Section:
     ratio = np.nanmean(back) / np.nanmean(chance) if moving.any() and np.nanmean(chance) else np.nan
     sees = (
         f"{len(steps)} updates removed {replaced[0]:.0%} of the links at first and "
-        f"{replaced[-1]:.0%} at the end; {stayed[-1]:.0%} of the links are those of the start."
+        f"{replaced[-1]:.0%} at the end"
+    )
+    sees += (
+        f"; {stayed[-1]:.0%} of the links are those of the start."
+        if np.isfinite(stayed[-1])
+        else "; the first masks were not kept."
     )
     if np.isfinite(ratio):
         sees += (
             f" {back[moving][0]:.0%} of the removed links came back in the first update, "
-            f"{back[moving][-1]:.0%} in the last: {ratio:.1f} times as many as at random."
+            f"{back[moving][-1]:.0%} in the last; on average {ratio:.3g} times as many as at "
+            "random."
         )
     pictures = [
         ("Links replaced and kept", chart(moved, step, share, sees)),
         ("Removed links that were regrown at once", chart(came, step, of_removed, sees)),
     ]
     return Section(title, what, row(pictures), sees)
+
+
+def _sum(counts: Iterable[float | None]) -> float:
+    """NaN where one was not recorded."""
+    return float(sum(np.nan if count is None else count for count in counts))
 
 
 def _short(name: str) -> str:

@@ -96,7 +96,8 @@ def bars(
         alt: as in :func:`chart`.
         width: in CSS pixels.
     """
-    step, left, top = 22, 330, 30
+    step, top = 22, 30
+    left = min(330, 30 + 7 * max((len(name) for name, *_ in rows), default=0))
     span = width - left - 120
     parts = []
     for i, label in enumerate(labels):
@@ -125,6 +126,14 @@ def number(value: float) -> str:
     if value == int(value) and abs(value) < 1e6:
         return f"{int(value):,}".replace(",", "\u202f")
     return f"{value:.3g}"
+
+
+def with_error(value: float, error: float) -> str:
+    """A number ± its error, both to the second digit of the error."""
+    if not (math.isfinite(value) and math.isfinite(error) and error > 0):
+        return number(value)
+    digits = min(max(0, 1 - math.floor(math.log10(error))), 6)
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
 class _Scale:
