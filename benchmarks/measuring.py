@@ -7,7 +7,7 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class _PythonPeaks(TorchDispatchMode):
         self._rows = np.zeros((1 << 17, 2), dtype=np.int64)
         self._looks = 0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> _PythonPeaks:
         tracemalloc.start()
         super().__enter__()
         return self

@@ -36,8 +36,9 @@ class Sparsifier:
     """Trains the projections of a model sparsely, in any PyTorch loop.
 
     From its creation until :meth:`close` it holds, at every moment anyone can look:
-    ``weight[~mask] == 0``, gradients and per-weight optimizer states are 0 there, and each layer
-    has exactly the number of links that its schedule asks for, ``round((1 - s) · out · in)``.
+    ``weight[~mask] == 0``, gradients and per-weight optimizer states (of 16 bits and more) are 0
+    there, and each layer has exactly the number of links that its schedule asks for,
+    ``round((1 - s) · out · in)``.
 
     Memory beside the model's: one byte per sparsified weight for the masks, one to know which
     links ever were (ITOP rate), and with ``regrow_init="history"`` one value per weight. Methods

@@ -10,6 +10,7 @@ from typing import Any
 Run = Mapping[str, Any]
 #: What trials may differ in, which is a column where they do: title → where a run has it.
 VARIED = {
+    "seed": ("seed",),
     "learning rate": ("learning_rate",),
     "weight decay": ("weight_decay",),
     "steps": ("steps",),

@@ -202,7 +202,7 @@ class TopologyLogger(TrainerCallback):
         expected = expected_overlap(mask.numel(), links, change.removed, change.regrown)
         return {
             "links": links,
-            "ever": int(torch.count_nonzero(sparsifier.ever[target.parameter_name])),
+            "ever": int(torch.count_nonzero(target.view(sparsifier.ever[target.parameter_name]))),
             "active_out": int(torch.count_nonzero(mask.any(dim=1))),
             "active_in": int(torch.count_nonzero(mask.any(dim=0))),
             "removed": change.removed,

@@ -117,14 +117,27 @@ def find_record(folder: Path, comparison: Comparison, run: Run) -> Path | None:
 
     Args:
         folder: the comparison's records.
-        comparison: says which other settings' runs are its own too.
+        comparison: says which other settings' runs are its own too, if they were told the same.
         run: one of its runs.
 
     Returns:
         The file; None if the run is not finished anywhere.
     """
-    folders = [folder, *(folder.parent / setting for setting in comparison.shares)]
-    return next((path for one in folders if (path := record_path(one, run)).is_file()), None)
+    own = record_path(folder, run)
+    if own.is_file():
+        return own
+    for setting in comparison.shares:
+        path = record_path(folder.parent / setting, run)
+        if path.is_file() and not changes_since(_read(path), comparison, run):
+            return path
+    return None
+
+
+def changes_since(record: Mapping[str, Any], comparison: Comparison, run: Run) -> list[str]:
+    """Say in what a record's run was told otherwise than the comparison would tell it now."""
+    # Through JSON, as the record went: tuples are lists then.
+    now = json.loads(json.dumps(comparison.identity(run)))
+    return differing(record.get("recipe", {}), now)
 
 
 def read_record(folder: Path, comparison: Comparison, run: Run) -> dict[str, Any] | None:
@@ -137,10 +150,8 @@ def read_record(folder: Path, comparison: Comparison, run: Run) -> dict[str, Any
     path = find_record(folder, comparison, run)
     if path is None:
         return None
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    # Through JSON, as the record went: tuples are lists then.
-    now = json.loads(json.dumps(comparison.identity(run)))
-    changed = differing(record.get("recipe", {}), now)
+    record = _read(path)
+    changed = changes_since(record, comparison, run)
     if changed:
         raise ValueError(
             f"{path} was made with another recipe ({'; '.join(changed)}): give the options it was "
@@ -160,3 +171,8 @@ def write_record(folder: Path, run: Run, record: Mapping[str, Any]) -> None:
     part = path.with_suffix(".part")
     part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     part.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record

@@ -110,7 +110,7 @@ def attend(
 def _is_small(query: Tensor, options: dict[str, Any]) -> bool:
     """Whether two batched products are quicker than torch's fused attention.
 
-    They are, by up to 2.5 times on a CPU, where the beams of some sentences are at one token each;
+    They are, on a CPU, where the beams of some sentences are at one token each;
     of a single query for each head the fused one is as quick or quicker.
     """
     return (

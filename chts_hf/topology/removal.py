@@ -102,7 +102,7 @@ def keep_soft(
     links = indices_of(mask)
     if scores.ndim == 1:
         _check(scores, torch.ones_like(links, dtype=torch.bool), n_keep)
-        on_links = scores.double()
+        on_links = scores.to(torch.float64, copy=True)
     else:
         _check(scores, mask, n_keep)
         on_links = scores.reshape(-1).index_select(0, links).double()

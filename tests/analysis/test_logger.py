@@ -6,9 +6,16 @@ import shutil
 
 import numpy as np
 import pytest
-from transformers import TrainerCallback
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
-from chts_hf import CHTsCallback, CHTsConfig
+from chts_hf import CHTsCallback, CHTsConfig, Sparsifier
 from chts_hf.analysis import TopologyLogger
 from chts_hf.analysis.history import read_history
 from chts_hf.analysis.links import LinkHistory
@@ -95,6 +102,19 @@ def test_the_links_that_ever_were_are_counted_also_after_a_resume(tmp_path):
     assert total[0] > sum(one.links for one in history.links().values())
     run(tmp_path, resume=str(tmp_path / "checkpoint-6"), **saved)
     assert read_history(tmp_path).links() == history.links()
+
+
+def test_layers_that_share_a_parameter_are_counted_each_for_itself(tmp_path):
+    """The q, k and v of GPT-2 are parts of one matrix, stored transposed."""
+    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=12, n_head=2, vocab_size=20))
+    sparse = CHTsCallback(CONFIG)
+    sparse.sparsifier = Sparsifier(model, None, CONFIG, total_steps=10)
+    args = TrainingArguments(output_dir=str(tmp_path), report_to="none")
+    TopologyLogger(sparse).on_step_begin(args, TrainerState(), TrainerControl())
+    layers = read_history(tmp_path).records[0]["layers"]
+    assert sum("attn" in name for name in layers) == 4
+    for counts in layers.values():
+        assert counts["ever"] == counts["links"] > 0  # nothing has changed yet
 
 
 def test_histories_of_older_runs_say_what_they_do_not_know():

@@ -71,6 +71,10 @@ def test_runs_of_another_comparison_count_where_they_are_shared(tmp_path: Path) 
     assert found is not None
     assert found["seen"] == "theirs"
     assert list(page.read_records(mine, sharing)) == [run]
+    # One that was told otherwise is another run, and none of ours to complain of.
+    longer = read_comparison(tmp_path / "compare.yaml", options={"max_steps": 2000})
+    assert read_record(mine, longer, run) is None
+    assert not page.read_records(mine, longer)
     write_record(mine, run, records(made)[run] | {"seen": "mine"})  # its own come first
     found = read_record(mine, sharing, run)
     assert found is not None

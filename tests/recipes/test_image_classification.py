@@ -58,7 +58,6 @@ def test_what_a_run_leaves(trained: tuple[Path, dict[str, Any]]) -> None:
     assert results["links"] == round(0.2 * 2048) + round(0.2 * 768) + round(0.2 * 384)
     assert results["topology_updates"] == 3
     assert 0 < results["anp"] <= 1
-    assert 0 <= results["predict_accuracy"] <= 100
     assert results["predict_accuracy"] == pytest.approx(2 * round(results["predict_accuracy"] / 2))
     assert (folder / "topology.png").stat().st_size > 10_000
     model = AutoModelForImageClassification.from_pretrained(folder)
@@ -207,7 +206,6 @@ def test_the_published_settings_train(
     assert results["links"] == sum(
         round(0.01 * a * b) for a, b in ((math.prod(shape), 48), (48, 40), (40, 32))
     )
-    assert 0 <= results["predict_accuracy"] <= 100
     log = json.loads((tmp_path / "out/trainer_state.json").read_text())["log_history"]
     rates = [entry["learning_rate"] for entry in log if "learning_rate" in entry]
     assert rates == pytest.approx(np.linspace(0.025, 2.5e-4, 6)[: len(rates)])

@@ -148,7 +148,9 @@ def test_scores_of_the_links_alone_are_enough(n_keep: int) -> None:
     mask = torch.rand(20, 40, generator=seeded(1)) < 0.5
     scores = torch.rand(20, 40, generator=seeded(2))
     expected = keep_soft(scores, mask, n_keep, 0.7, seeded())
-    assert torch.equal(keep_soft(scores[mask], mask, n_keep, 0.7, seeded()), expected)
+    of_links = scores[mask].double()
+    assert torch.equal(keep_soft(of_links, mask, n_keep, 0.7, seeded()), expected)
+    assert torch.equal(of_links, scores[mask].double())  # nothing is written into what is given
     with pytest.raises(ValueError, match="scores have shape"):
         keep_soft(scores[mask][1:], mask, n_keep, 0.7)
 
