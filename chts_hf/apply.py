@@ -43,6 +43,8 @@ def write_links(
     if target.weight.grad is not None:
         cleared.append((target.view(local(target.weight.grad)), 0.0))
     dropped = ~result.kept
+    # Paged optimizers have their states on the host.
+    places = [dropped.to(values.device) for values, _ in cleared]
     if history is not None:
         past = target.view(history)
         gone, new = links & dropped, result.mask & dropped
@@ -52,8 +54,8 @@ def write_links(
     weight.masked_fill_(dropped, 0)
     if history is not None:
         torch.where(new, past, weight, out=weight)
-    for values, zero in cleared:
-        values.masked_fill_(dropped, zero)
+    for (values, zero), place in zip(cleared, places, strict=True):
+        values.masked_fill_(place, zero)
     links.copy_(result.mask)
     seen.logical_or_(result.mask)
 

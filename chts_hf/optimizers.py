@@ -76,8 +76,11 @@ def clear_states(
         parameter: whose state.
         gone: bool, of the parameter's shape; of a sharded parameter, of this rank's part.
     """
-    for values, zero in per_weight_states(optimizer, parameter):
-        values.masked_fill_(gone, zero)
+    states = per_weight_states(optimizer, parameter)
+    # Paged optimizers have theirs on the host. All are moved before the first is changed.
+    places = [gone.to(values.device) for values, _ in states]
+    for (values, zero), place in zip(states, places, strict=True):
+        values.masked_fill_(place, zero)
 
 
 def per_weight_states(
@@ -88,12 +91,13 @@ def per_weight_states(
     They are the tensors of the parameter's shape (momentum, second moments), or of several of it
     (AdEMAMix). In 8 bits they are codes, whose meaning stands in a table in which 0 is exact
     (Dettmers et al. 2022): ``state1`` and ``qmap1`` of bitsandbytes, ``codes`` and ``qmap`` of
-    torchao. Factored states, as Adafactor keeps per row and column, describe no single weight. Of
-    states in any other form, such as 4 bits, a warning says once that links can not be cleared.
+    torchao; or they are floats of one byte, in which 0 is the byte 0. Factored states, as Adafactor
+    keeps per row and column, describe no single weight. Of states in any other form, such as 4
+    bits, a warning says once that links can not be cleared.
 
     Returns:
         Pairs of a tensor, of the shape of what this rank holds of the parameter and in the state's
-        own memory, and the value in it that stands for 0.
+        own memory, and the value in it that stands for 0. Floats of one byte are given as bytes.
     """
     if optimizer is None:
         return []
@@ -105,10 +109,14 @@ def per_weight_states(
             continue
         held = local(value)
         stored = getattr(held, "codes", held)
-        table = getattr(held, "qmap", state.get(name.replace("state", "qmap")))
-        zero = _zero(stored, table)
+        table = getattr(held, "qmap", state.get(_TABLE_OF.get(name)))
+        if stored.is_floating_point() and stored.element_size() == 1:
+            stored = stored.view(torch.uint8)  # PyTorch fills no float8
+            zero: float | None = 0.0
+        else:
+            zero = _zero(stored, table)
         if zero is None or stored.shape[-len(shape) :] != shape:
-            if _is_per_weight(value, parameter):
+            if _is_per_weight(held, local(parameter)):
                 _warn_of_state(type(optimizer).__name__, name)
             continue
         several = stored.view(-1, *shape) if stored.ndim > len(shape) else stored[None]
@@ -116,7 +124,8 @@ def per_weight_states(
     return found
 
 
-#: What bitsandbytes keeps beside its codes.
+#: Where bitsandbytes keeps what its codes mean, and all that it keeps beside them.
+_TABLE_OF = {"state1": "qmap1", "state2": "qmap2"}
 _TABLES = ("qmap1", "qmap2", "absmax1", "absmax2", "max1", "max2", "new_max1", "new_max2")
 
 

@@ -7,10 +7,17 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.tensor import DTensor, Shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import Adafactor
 
 from chts_hf import CHTsCallback, CHTsConfig, Sparsifier
+from chts_hf.apply import write_links
 from chts_hf.optimizers import _warn_of_state, clear_states
+from chts_hf.targets import Target
+from chts_hf.update import LayerOutput
 from tests.builders import tiny_marian, tiny_trainer
 
 IDS = torch.arange(3, 19).reshape(2, 8)
@@ -227,11 +234,67 @@ def test_states_of_8_bits_are_cleared_by_the_code_of_zero():
     assert torch.equal(state["absmax1"], torch.ones(8))
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_states_that_are_floats_of_one_byte_are_cleared(dtype):
+    parameter = torch.nn.Parameter(torch.zeros(32, 32))
+    wrapped = torch.zeros(32, 32)  # as torchao's are
+    wrapped.codes = torch.ones(32, 32).to(dtype)
+    optimizer = Stored(parameter, moment=torch.ones(2, 32, 32).to(dtype), exp_avg=wrapped)
+    gone = torch.rand(32, 32) < 0.5
+    clear_states(optimizer, parameter, gone)
+    for values in (*optimizer.state[parameter]["moment"], wrapped.codes):
+        assert torch.equal(values.float(), (~gone).float())
+
+
+def test_states_on_another_device_than_the_weights():
+    """As paged optimizers have them; fake tensors refuse to be mixed as those on GPUs do."""
+    with FakeTensorMode():
+        parameter = torch.nn.Parameter(torch.zeros(32, 32, device="meta"))
+        moment, on_device = torch.ones(32, 32), torch.ones(32, 32, device="meta")
+        optimizer = Stored(parameter, moment=moment, variance=on_device)
+        mask = torch.ones(32, 32, dtype=torch.bool, device="meta")
+        with pytest.raises(RuntimeError, match="same device"):
+            moment.masked_fill_(mask, 0)
+        written = moment._version, on_device._version
+        clear_states(optimizer, parameter, mask)
+        target = Target("fc", "fc", parameter, "ffn.up", "ffn")
+        ever, history = mask.clone(), torch.zeros(32, 32, device="meta")
+        write_links(target, LayerOutput(mask, mask), mask.clone(), ever, history, optimizer)
+        assert (moment._version, on_device._version) == tuple(n + 2 for n in written)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_states_on_the_host_of_weights_on_a_gpu():
+    parameter = torch.nn.Parameter(torch.zeros(32, 32, device="cuda"))
+    optimizer = Stored(parameter, moment=torch.ones(32, 32))
+    gone = torch.rand(32, 32) < 0.5
+    clear_states(optimizer, parameter, gone.cuda())
+    assert torch.equal(optimizer.state[parameter]["moment"], (~gone).float())
+
+
+def test_states_of_a_part_of_a_weight_that_can_not_be_cleared_are_spoken_of(caplog):
+    _warn_of_state.cache_clear()
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=4)
+    try:
+        mesh = dist.init_device_mesh("cpu", (4,))
+        whole = DTensor.from_local(torch.zeros(8, 32), mesh, [Shard(0)], run_check=False)
+        parameter = torch.nn.Parameter(whole)
+        optimizer = Stored(parameter, exp_avg=torch.zeros(128, dtype=torch.uint8))  # in 4 bits
+        with caplog.at_level(logging.WARNING, logger="chts_hf"):
+            clear_states(optimizer, parameter, torch.ones(8, 32, dtype=torch.bool))
+    finally:
+        dist.destroy_process_group()
+    (record,) = caplog.records
+    assert "Stored keeps its 'exp_avg' in a form in which" in record.getMessage()
+
+
 @pytest.mark.parametrize(
     "states",
     [
         {"exp_avg": torch.zeros(512, dtype=torch.uint8)},  # 4 bits, two in a byte
         {"state1": torch.zeros(32, 32, dtype=torch.uint8)},  # without what its codes mean
+        {"exp_avg": torch.zeros(32, 32, dtype=torch.uint8)},
         {"flat": torch.zeros(1024)},
     ],
 )

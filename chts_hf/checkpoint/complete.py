@@ -50,15 +50,15 @@ def last_complete_checkpoint(folder: str | Path, *, sparse: bool = True) -> str 
         return None
     found = [(int(m[1]), p) for p in path.iterdir() if (m := _NAME.fullmatch(p.name))]
     for step, checkpoint in sorted(found, reverse=True):
-        problem = _problem(checkpoint, step, sparse)
+        problem = problem_with(checkpoint, step, sparse)
         if problem is None:
             return str(checkpoint)
         logger.warning("passed over %s, which is not complete: %s", checkpoint, problem)
     return None
 
 
-def _problem(checkpoint: Path, step: int, sparse: bool) -> str | None:
-    """What is wrong with a checkpoint; None if nothing is."""
+def problem_with(checkpoint: Path, step: int, sparse: bool) -> str | None:
+    """What is wrong with the checkpoint of a step; None if nothing is, and it can be resumed."""
     try:
         state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
         if state["global_step"] != step:

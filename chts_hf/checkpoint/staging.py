@@ -8,27 +8,33 @@ that trains sparsely.
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from chts_hf.checkpoint.mask_file import MASK_FILE, save_masks, stage_masks
+from chts_hf.checkpoint.complete import problem_with
+from chts_hf.checkpoint.mask_file import MASK_FILE, load_masks, save_masks, stage_masks
 from chts_hf.distributed import ranks
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
+logger = logging.getLogger(__name__)
+
 
 def stage_before_saves(trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
     """Have each checkpoint count as incomplete until it is, and hold its masks from its beginning.
 
-    Called again for the same Trainer, it changes whose sparsifier is asked.
+    Called again for the same Trainer, it changes whose sparsifier is asked. Where another package
+    has replaced the method on this Trainer before, its method is what saves.
 
     Args:
         trainer: whose ``_save_checkpoint`` changes.
@@ -46,6 +52,7 @@ class _Saves:
 
     def __init__(self, trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
         self._reference = weakref.ref(trainer)
+        self._replaced = vars(trainer).get("_save_checkpoint")
         self.run = run
 
     def save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
@@ -57,25 +64,39 @@ class _Saves:
         """
         trainer, sparsifier = self._reference(), self.run()
         assert trainer is not None  # its method was called
+        save = self._replaced or partial(type(trainer)._save_checkpoint, trainer)
         if sparsifier is None or not _is_training(sparsifier):
-            type(trainer)._save_checkpoint(trainer, model, trial)  # trained densely since
+            save(model, trial)  # trained densely since
             return
         args = trainer.args
-        name = f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
-        folder = Path(trainer._get_output_dir(trial=trial)) / name
+        step = trainer.state.global_step
+        folder = Path(trainer._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
         # A signal reaches each process at a time of its own, so there they can not talk.
         on_signal = not trainer.control.should_save
+        if on_signal and _holds(folder, step, sparsifier):
+            # Before the next optimizer step there is nothing new, and to be killed while the files
+            # are written again would leave none that are whole.
+            logger.info("%s is whole and of this step, so it is not written again", folder)
+            return
         together = ranks.failing_together(task="prepare a checkpoint")
         with nullcontext() if on_signal else together:
             if args.should_save:
                 _prepare(folder, sparsifier, whole=bool(args.save_total_limit) or on_signal)
-        type(trainer)._save_checkpoint(trainer, model, trial)
+        save(model, trial)
         if on_signal and args.should_save:
             save_masks(folder, sparsifier.state_dict(), sparsifier.config)
 
 
 def _is_training(sparsifier: Sparsifier) -> bool:
     return sparsifier.model is not None and attached_sparsifier(sparsifier.model) is sparsifier
+
+
+def _holds(folder: Path, step: int, sparsifier: Sparsifier) -> bool:
+    """Whether a checkpoint is whole and of the weights that the model has, not of another run."""
+    if not folder.is_dir() or problem_with(folder, step, sparse=True) is not None:
+        return False
+    saved, mine = load_masks(folder)[0]["weights"], sparsifier.state_dict()["weights"]
+    return bool({name: tuple(found) for name, found in saved.items()} == mine)
 
 
 def _prepare(folder: Path, sparsifier: Sparsifier, *, whole: bool) -> None:

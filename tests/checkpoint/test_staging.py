@@ -26,10 +26,26 @@ class Signal(TrainerCallback):
 
     trainer: Any = None
 
+    def _save(self, control) -> None:
+        control.should_training_stop = True
+        self.trainer._save_checkpoint(self.trainer.model, trial=None)
+
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == 10:
-            control.should_save, control.should_training_stop = False, True
-            self.trainer._save_checkpoint(self.trainer.model, trial=None)
+            control.should_save = False
+            self._save(control)
+
+
+class EarlySignal(Signal):
+    """The same where a step begins: what is there to save is the step before it."""
+
+    def __init__(self, event: str, after: int = 3) -> None:
+        self.after = after
+        setattr(self, event, self._event)
+
+    def _event(self, args, state, control, **kwargs):
+        if state.global_step == self.after:
+            self._save(control)
 
 
 def _run(folder: Path, *callbacks: TrainerCallback, **changes: Any) -> tuple[CHTsCallback, Any]:
@@ -104,6 +120,75 @@ def test_a_checkpoint_made_because_of_a_signal_has_its_masks(tmp_path):
     again = _run(tmp_path / "run")
     again[1].train(resume_from_checkpoint=str(last))
     _assert_same(whole, again)
+
+
+REGULAR = {"save_strategy": "steps", "save_steps": 3, "save_total_limit": 1}
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in folder.glob("checkpoint-*/*")}
+
+
+@pytest.mark.parametrize("event", ["on_step_begin", "on_pre_optimizer_step"])
+def test_a_signal_right_after_a_save_leaves_the_only_checkpoint_alone(tmp_path, event, monkeypatch):
+    """To be killed in a second save of the same step would cost it."""
+    whole = _run(tmp_path / "whole")
+    whole[1].train()
+    early = EarlySignal(event)
+    _, early.trainer = _run(tmp_path / "run", early, **REGULAR)
+    only = tmp_path / "run" / "checkpoint-3"
+    saves, save_model = [], early.trainer.save_model
+
+    def second_save(folder, **options):
+        saves.append(folder)
+        if len(saves) == 2:
+            raise Killed
+        save_model(folder, **options)
+
+    monkeypatch.setattr(early.trainer, "save_model", second_save)
+    early.trainer.train()
+    assert saves[:1] == [str(only)]
+    assert last_complete_checkpoint(tmp_path / "run") == str(only)
+    again = _run(tmp_path / "run")
+    again[1].train(resume_from_checkpoint=str(only))
+    _assert_same(whole, again)
+
+
+def test_a_signal_right_after_resuming_leaves_the_checkpoint_alone(tmp_path):
+    for settings in ({}, {"resume_from_checkpoint": str(tmp_path / "checkpoint-3")}):
+        early = EarlySignal("on_step_begin")
+        _, early.trainer = _run(tmp_path, early)
+        before = _times(tmp_path)
+        early.trainer.train(**settings)
+    assert before
+    assert _times(tmp_path) == before
+
+
+def test_a_signal_replaces_a_checkpoint_that_another_run_left(tmp_path):
+    folder, written = tmp_path / "checkpoint-3", []
+    for seed in (4, 3):
+        early = EarlySignal("on_step_begin")
+        _, early.trainer = _run(tmp_path, early, seed=seed)
+        early.trainer.train()
+        assert last_complete_checkpoint(tmp_path) == str(folder)
+        written.append((folder / "model.safetensors").read_bytes())
+    assert written[0] != written[1]
+
+
+def test_an_earlier_replacement_of_the_method_is_kept(tmp_path):
+    _, trainer = _run(tmp_path, save_strategy="steps", save_steps=8)
+    saves, save = [], trainer._save_checkpoint
+
+    def counted(model, trial):
+        saves.append(trainer.state.global_step)
+        save(model, trial)
+
+    trainer._save_checkpoint = counted
+    for _ in range(2):
+        trainer.train()
+    assert saves == [8, 16, 8, 16]
+    for step in saves:
+        assert (tmp_path / f"checkpoint-{step}" / MASK_FILE).exists()
 
 
 def test_a_model_trained_on_densely_is_saved_without_masks(tmp_path):

@@ -75,6 +75,7 @@ def _run(
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=280,  # less than a test may take, so that what hangs ends before it
     )
 
 
