@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from transformers import PreTrainedModel
 
 from chts_hf.checkpoint.folder import CONFIG_FILE, WEIGHT_FILES, WEIGHTS_FIELD, staging_folder
 from chts_hf.checkpoint.layout import DENSE, decode_links, decode_weight
-from chts_hf.checkpoint.load import load_exactly, model_class_of
+from chts_hf.checkpoint.load import load_compared, load_exactly, model_class_of
 from chts_hf.checkpoint.reader import (
     check_contents,
     check_tensors,
@@ -31,9 +33,14 @@ from chts_hf.checkpoint.save import (
 )
 from chts_hf.checkpoint.section import STREAM_SUFFIX, Section, SparseFileError
 from chts_hf.checkpoint.skeleton import described, skeleton
-from chts_hf.checkpoint.tensor_file import Stored, read_bytes, read_values
+from chts_hf.checkpoint.tensor_file import Entry, Stored, read_bytes, read_values
 from chts_hf.checkpoint.tensors import Tensors, tensors_of
 from chts_hf.config import CHTsConfig
+
+#: Names of the weight files that transformers wrote before it wrote safetensors.
+_OLD_WEIGHT_FILES = re.compile(
+    r"pytorch_model.*\.bin(\.index\..*json)?|tf_model\.h5|flax_model\.msgpack"
+)
 
 
 def densify(folder: str | Path, out: str | Path, *, max_shard_size: int | str = "5GB") -> None:
@@ -67,9 +74,10 @@ def sparsify(
 ) -> SparseSizes:
     """Write a dense checkpoint folder whose weights have zeros as a sparse one.
 
-    No weight is changed: the links are the weights that are not 0. Memory is that of a weight or
-    two, unless the folder holds the model in an older form: in other files than safetensors, or
-    under other names than it would have now.
+    No weight is changed: the links are the weights that are not 0, and each tensor keeps its own
+    dtype. Memory is that of a weight or two, unless the folder holds the model in an older form: in
+    other files than safetensors, or under other names than it would have now. transformers then
+    loads the model whole, in the one dtype that its config.json names.
 
     Args:
         folder: the dense checkpoint, local.
@@ -110,12 +118,18 @@ def _open_sparse(folder: Path) -> tuple[PreTrainedModel, Tensors]:
         raise SparseFileError(described(wrong, model_class, folder))
     check_contents(section, stored)
     dense = stored.keys() - (section.tensor_names() - section.layers.keys())
-    tensors = tensors_of(model, lambda name: _read(name, section, stored))
+    tensors = tensors_of(model)
     if tensors.entries.keys() == dense:
-        return model, tensors
+        entries = {name: _dense_entry(name, section, stored) for name in tensors.entries}
+        return model, replace(tensors, entries=entries)
     # The class has come to store its weights in another form since.
     model = load_exactly(model_class, folder, "auto")
     return model, tensors_of(model)
+
+
+def _dense_entry(name: str, section: Section, stored: dict[str, Stored]) -> Entry:
+    shape = section.layers[name].shape if name in section.layers else stored[name].shape
+    return Entry(name, stored[name].torch_dtype, shape, lambda: _read(name, section, stored))
 
 
 def _read(name: str, section: Section, stored: dict[str, Stored]) -> Tensor:
@@ -136,13 +150,26 @@ def _open_dense(folder: Path) -> tuple[PreTrainedModel, Tensors]:
     stored = _dense_tensors(folder, values)
     if stored is not None:
         model, wrong = skeleton(model_class, folder, None, stored)
-        if wrong.keys() - {"unexpected"}:  # transformers would make these weights up
-            raise SparseFileError(described(wrong, model_class, folder))
-        tensors = tensors_of(model, lambda name: read_values(stored[name]))
+        _refuse_made_up(wrong, model_class, folder)
+        tensors = tensors_of(model)
         if tensors.entries.keys() == stored.keys():
-            return model, tensors
-    model = model_class.from_pretrained(folder, dtype="auto")
+            entries = {name: _stored_entry(name, stored[name]) for name in tensors.entries}
+            return model, replace(tensors, entries=entries)
+    model, wrong = load_compared(model_class, folder, "auto")
+    _refuse_made_up(wrong, model_class, folder)
     return model, tensors_of(model)
+
+
+def _stored_entry(name: str, tensor: Stored) -> Entry:
+    return Entry(name, tensor.torch_dtype, tensor.shape, lambda: read_values(tensor))
+
+
+def _refuse_made_up(
+    wrong: dict[str, list[str]], model_class: type[PreTrainedModel], folder: Path
+) -> None:
+    """Raise where transformers would initialise weights; those left over it does without."""
+    if wrong.keys() - {"unexpected"}:
+        raise SparseFileError(described(wrong, model_class, folder))
 
 
 def _dense_tensors(folder: Path, values: dict[str, Any]) -> dict[str, Stored] | None:
@@ -169,6 +196,7 @@ def _copy_others(source: Path, target: Path) -> None:
     with staging_folder(target) as staging:
         for path in source.iterdir():
             ordinary = path.is_file() and not path.is_symlink()
-            if ordinary and path.name not in written and not WEIGHT_FILES.fullmatch(path.name):
+            weights = any(names.fullmatch(path.name) for names in (WEIGHT_FILES, _OLD_WEIGHT_FILES))
+            if ordinary and path.name not in written and not weights:
                 shutil.copy2(path, staging / path.name)
                 os.replace(staging / path.name, target / path.name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from chts_hf.checkpoint.folder import CONFIG_FILE
 from chts_hf.checkpoint.layout import DENSE
@@ -23,7 +24,23 @@ from chts_hf.checkpoint.reader import (
 from chts_hf.checkpoint.save import SparseSizes
 from chts_hf.checkpoint.section import FORMAT_VERSION, STREAM_SUFFIX, Section, SparseFileError
 from chts_hf.checkpoint.skeleton import described, skeleton
-from chts_hf.checkpoint.tensor_file import Stored, checksum, dense_size, read_values
+from chts_hf.checkpoint.tensor_file import Stored, checksum, dense_size, is_finite, read_values
+
+# What comes of settings that are no model's. transformers checks types with huggingface_hub's
+# dataclasses and raises ValueError, OSError (a file in the folder is no configuration) or
+# RuntimeError (shapes that do not fit); the classes compute with whatever has the right type, and
+# stumble over missing fields, values that are no key or no attribute, sizes of 0 or too large.
+_WRONG_SETTINGS = (
+    StrictDataclassError,
+    ValueError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+)
 
 
 @dataclass(frozen=True)
@@ -161,8 +178,9 @@ def verify(folder: str | Path) -> Verification:
     """Check a sparse checkpoint: its description, checksums, links, zeros and values.
 
     The names and shapes in the files are compared with those of the model that config.json
-    describes, built without memory for its weights; a class that transformers does not have is left
-    out. Nothing is raised for a damaged file; memory is that of one layer.
+    describes, built without memory for its weights; a class that no Auto class of transformers
+    knows, or that needs a package that is not there, is left out. Nothing is raised for a damaged
+    file; memory is that of one layer.
 
     Args:
         folder: a local folder.
@@ -221,8 +239,8 @@ def verify(folder: str | Path) -> Verification:
     checks.append(
         _check(
             "finite",
-            section.layers,
-            lambda name: not bool(torch.isfinite(read_values(stored[name])).all()),
+            stored,
+            lambda name: not is_finite(stored[name]),
             "no weight is infinite or NaN",
         )
     )
@@ -234,11 +252,13 @@ def _check_model(
 ) -> Check:
     try:
         model_class = model_class_of(values, folder)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         return Check("model", None, f"not checked which weights there must be: {error}")
     try:
         _, wrong = skeleton(model_class, folder, section, stored)
-    except Exception as error:  # whatever a model does with settings that nobody thought of
+    except ImportError as error:  # of a package that the model needs: the file may be sound
+        return Check("model", None, f"not checked which weights there must be: {error}")
+    except _WRONG_SETTINGS as error:
         said = f"{folder / CONFIG_FILE} describes no {model_class.__name__}: {error}"
         return Check("model", False, said)
     if wrong:

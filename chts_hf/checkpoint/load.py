@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
-from transformers import PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedModel
+from transformers.models.auto import modeling_auto
 from transformers.utils import cached_file
 
 from chts_hf.checkpoint.folder import CONFIG_FILE
@@ -23,6 +25,8 @@ from chts_hf.checkpoint.section import SparseFileError
 from chts_hf.checkpoint.skeleton import described, disagreement
 
 BACKENDS = ("dense", "csr")
+# Model type → the module of ours that registers its classes, loaded when a file asks for them.
+_REGISTERED_BY = {"mlp": "chts_hf.vision"}
 
 
 def load_sparse(
@@ -55,7 +59,7 @@ def load_sparse(
 
     Raises:
         SparseFileError: the checkpoint is none, is damaged, or of a newer format.
-        ValueError: the backend is unknown, or the model's class is not one of transformers'.
+        ValueError: the backend is unknown, or no Auto class of transformers knows the model's.
         OSError: there is neither such a folder nor such a repository.
 
     Example:
@@ -92,7 +96,7 @@ def check_checkpoint(folder: Path) -> type[PreTrainedModel]:
 
     Raises:
         SparseFileError: what is wrong with it.
-        ValueError: the class is not one of transformers'.
+        ValueError: no Auto class of transformers knows the class.
     """
     values = read_config(folder)
     section = read_section(values, folder)
@@ -108,34 +112,64 @@ def load_exactly(
     Raises:
         SparseFileError: names what is missing, has another shape, or is left over.
     """
+    model, wrong = load_compared(model_class, folder, dtype)
+    if wrong:
+        raise SparseFileError(described(wrong, model_class, folder))
+    return model
+
+
+def load_compared(
+    model_class: type[PreTrainedModel], folder: Path, dtype: torch.dtype | str
+) -> tuple[PreTrainedModel, dict[str, list[str]]]:
+    """``from_pretrained``, and what :func:`disagreement` says of the files."""
     model: PreTrainedModel
     found: dict[str, Any]
     model, found = model_class.from_pretrained(  # type: ignore[misc]  # a pair, which it hides
         folder,
         dtype=dtype,
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # to be named below
+        ignore_mismatched_sizes=True,  # for disagreement to name
     )
-    if wrong := disagreement(found):
-        raise SparseFileError(described(wrong, model_class, folder))
-    return model
+    return model, disagreement(found)
 
 
 def model_class_of(values: dict[str, Any], folder: Path) -> type[PreTrainedModel]:
     """The class that a config.json names.
 
     Raises:
-        ValueError: it is none of transformers'.
+        ValueError: it is none of transformers', nor registered with one of its Auto classes.
+        ImportError: a package that the class needs is not installed.
     """
     names = values.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
     found = getattr(transformers, name, None) if isinstance(name, str) else None
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        found = _registered_class(name, values.get("model_type"))
+    if found is None:
         raise ValueError(
             f"{folder / CONFIG_FILE} says architectures={names!r:.120}, no model class of "
-            "transformers; load it with from_pretrained of the class it is"
+            "transformers, nor one that is registered with its Auto classes; load it with "
+            "from_pretrained of the class it is"
         )
     return found
+
+
+def _registered_class(name: Any, model_type: Any) -> type[PreTrainedModel] | None:
+    """The class of that name that an Auto class has for a model type."""
+    if not isinstance(model_type, str):
+        return None
+    if model_type in _REGISTERED_BY:
+        import_module(_REGISTERED_BY[model_type])
+    if model_type not in CONFIG_MAPPING:
+        return None
+    config_class = CONFIG_MAPPING[model_type]
+    for mapping in modeling_auto.__all__:
+        if mapping.endswith("_MAPPING"):
+            found = getattr(modeling_auto, mapping).get(config_class, ())
+            for model_class in found if isinstance(found, tuple) else (found,):
+                if model_class.__name__ == name:
+                    return cast(type[PreTrainedModel], model_class)
+    return None
 
 
 def _local_folder(source: str | Path, subfolder: str, hub: dict[str, Any]) -> Path:

@@ -14,9 +14,7 @@ from transformers.utils import logging
 from chts_hf.checkpoint.folder import CONFIG_FILE, WEIGHTS_FIELD
 from chts_hf.checkpoint.reader import listed
 from chts_hf.checkpoint.section import Section
-from chts_hf.checkpoint.tensor_file import DTYPES, Stored
-
-_DTYPES = {name: dtype for dtype, (name, _) in DTYPES.items()}
+from chts_hf.checkpoint.tensor_file import Stored
 
 
 def skeleton(
@@ -44,7 +42,7 @@ def skeleton(
     state = {
         name: torch.empty(
             layers[name].shape if name in layers else tensor.shape,
-            dtype=_DTYPES[tensor.dtype],
+            dtype=tensor.torch_dtype,
             device="meta",
         )
         for name, tensor in stored.items()

@@ -37,6 +37,7 @@ DTYPES: dict[torch.dtype, tuple[str, int]] = {
     torch.bool: ("BOOL", 1),
 }
 _SIZES = dict(DTYPES.values())
+_TORCH_DTYPES = {name: dtype for dtype, (name, _) in DTYPES.items()}
 _LONGEST_HEADER = 100_000_000  # the safetensors library's own limit
 _CHUNK = 1 << 22
 
@@ -85,6 +86,11 @@ class Stored:
     shape: tuple[int, ...]
     start: int
     size: int
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of that name."""
+        return _TORCH_DTYPES[self.dtype]
 
 
 def header_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
@@ -225,8 +231,17 @@ def read_bytes(tensor: Stored) -> Tensor:
 
 def read_values(tensor: Stored) -> Tensor:
     """A stored tensor, in its dtype and shape."""
-    dtype = next(dtype for dtype, (name, _) in DTYPES.items() if name == tensor.dtype)
-    return read_bytes(tensor).view(dtype).reshape(tensor.shape)
+    return read_bytes(tensor).view(tensor.torch_dtype).reshape(tensor.shape)
+
+
+def is_finite(tensor: Stored) -> bool:
+    """Whether no number of a stored tensor is infinite or NaN; memory is that of a piece of it."""
+    if not tensor.torch_dtype.is_floating_point:
+        return True
+    return all(
+        bool(torch.isfinite(torch.frombuffer(bytearray(chunk), dtype=tensor.torch_dtype)).all())
+        for chunk in _chunks(tensor)
+    )
 
 
 def _chunks(tensor: Stored) -> Iterator[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -27,13 +26,11 @@ class Tensors:
     stored_names: dict[str, str]
 
 
-def tensors_of(model: PreTrainedModel, read: Callable[[str], Tensor] | None = None) -> Tensors:
+def tensors_of(model: PreTrainedModel) -> Tensors:
     """The tensors of a model, by the names that ``save_pretrained`` would give them.
 
     Args:
-        model: the model.
-        read: stored name → tensor, where the model's own tensors are on the "meta" device; they
-            say what dtype and shape is wanted. None: the model's tensors are what is stored.
+        model: the model; on the "meta" device the names alone mean something.
 
     Raises:
         ValueError: a tensor has a dtype that no checkpoint holds.
@@ -47,7 +44,7 @@ def tensors_of(model: PreTrainedModel, read: Callable[[str], Tensor] | None = No
     state = revert_weight_conversion(model, state)
     names = {_place(tensor): name for name, tensor in state.items()}
     return Tensors(
-        {name: _entry(name, tensor, read) for name, tensor in state.items()},
+        {name: _entry(name, tensor) for name, tensor in state.items()},
         {name: names[place] for name, place in places.items() if place in names},
     )
 
@@ -57,11 +54,8 @@ def _place(tensor: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
     return address, tuple(tensor.shape), tuple(tensor.stride())
 
 
-def _entry(name: str, tensor: Tensor, read: Callable[[str], Tensor] | None) -> Entry:
+def _entry(name: str, tensor: Tensor) -> Entry:
     if tensor.dtype not in DTYPES:
         raise ValueError(f"{name} is {tensor.dtype}; a checkpoint holds {list(DTYPES)}")
-    dtype, shape = tensor.dtype, tuple(tensor.shape)
-    if read is None:
-        kept = tensor.detach()
-        return Entry(name, dtype, shape, lambda: kept)
-    return Entry(name, dtype, shape, lambda: read(name).to(dtype))
+    kept = tensor.detach()
+    return Entry(name, tensor.dtype, tuple(tensor.shape), lambda: kept)

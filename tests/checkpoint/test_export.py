@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,12 +15,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
 from chts_hf import CHTsConfig, SparseFileError, load_sparse, save_sparse
+from chts_hf.checkpoint import inspection, tensor_file
 from chts_hf.checkpoint.export import densify, sparsify
 from chts_hf.checkpoint.inspection import inspect_file, verify
 from chts_hf.checkpoint.save import write_dense
+from chts_hf.vision import MLPConfig, MLPForImageClassification
 from tests.architectures import ARCHITECTURES
-from tests.checkpoint.damage import flip, weights
-from tests.checkpoint.sparse_models import assert_same_weights, nonzero, prune, sparse_marian
+from tests.checkpoint.damage import edit, edit_section, flip, weights
+from tests.checkpoint.sparse_models import UP, assert_same_weights, nonzero, prune, sparse_marian
 
 
 @pytest.fixture
@@ -94,6 +99,93 @@ def test_a_dense_folder_without_all_weights_is_refused(dense, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("field", ["bfloat16", "float32"])
+def test_each_tensor_keeps_its_dtype(dense, tmp_path, field):
+    """Whatever type config.json says that the model is to be loaded in."""
+    kept = ("model.encoder.layers.0.final_layer_norm.weight", UP)
+    stored = {
+        name: tensor + (tensor != 0) * 1e-4 if name in kept else tensor.to(torch.bfloat16)
+        for name, tensor in load_file(weights(dense)).items()
+    }
+    assert not torch.equal(stored[UP], stored[UP].to(torch.bfloat16).float())
+    save_file(stored, weights(dense), metadata={"format": "pt"})
+    edit(dense / "config.json", lambda values: values.update(dtype=field))
+    sizes = sparsify(dense, tmp_path / "sparse")
+    assert sizes.dense_bytes == weights(dense).stat().st_size
+    assert verify(tmp_path / "sparse").passed
+    types = {layer.name: layer.dtype for layer in inspect_file(tmp_path / "sparse").layers}
+    assert types.pop(UP) == "F32"
+    assert set(types.values()) == {"BF16"}
+    densify(tmp_path / "sparse", tmp_path / "back")
+    found = load_file(weights(tmp_path / "back"))
+    assert found.keys() == stored.keys()
+    for name, tensor in stored.items():
+        assert found[name].dtype == tensor.dtype, name
+        assert torch.equal(found[name], tensor), name
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(dense)
+    assert_same_weights(loaded, AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "back"))
+    assert_same_weights(loaded, load_sparse(tmp_path / "sparse"))
+
+
+@pytest.mark.parametrize("wrong", ["missing", "of another shape"])
+def test_a_pickled_folder_without_all_weights_is_refused(dense, tmp_path, wrong):
+    stored = load_file(weights(dense))
+    weights(dense).unlink()
+    stored[UP] = stored[UP][1:].clone()
+    if wrong == "missing":
+        del stored[UP]
+    torch.save(stored, dense / "pytorch_model.bin")
+    with pytest.raises(SparseFileError, match=rf"MarianMTModel .* {wrong}: {re.escape(UP)}$"):
+        sparsify(dense, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_in_other_files_are_not_copied(dense, tmp_path):
+    left = ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"]
+    for name in [*left, "pytorch_model.txt", "training_args.bin"]:
+        (dense / name).write_text("{}")
+    sparsify(dense, tmp_path / "sparse")
+    for name in left:
+        assert not (tmp_path / "sparse" / name).exists()
+        (tmp_path / "sparse" / name).write_text("{}")
+    densify(tmp_path / "sparse", tmp_path / "back")
+    copied = {path.name for path in (tmp_path / "back").iterdir()}
+    assert {"README.md", "pytorch_model.txt", "training_args.bin"} <= copied
+    assert not copied & set(left)
+
+
+MLP = """
+from pathlib import Path
+import sys
+from chts_hf import load_sparse
+from chts_hf.checkpoint.export import densify, sparsify
+from chts_hf.checkpoint.inspection import verify
+
+folder = Path(sys.argv[1])
+print(type(load_sparse(folder / "sparse")).__name__)
+densify(folder / "sparse", folder / "dense")
+sparsify(folder / "dense", folder / "again")
+print({check.name: check.passed for check in verify(folder / "again").checks}["model"])
+"""
+
+
+def test_the_packages_own_model_is_known_without_importing_it(tmp_path):
+    config = MLPConfig(image_size=(4, 4), hidden_sizes=[16, 12, 8], num_labels=5)
+    model = prune(MLPForImageClassification(config), 0.8)
+    save_sparse(model, tmp_path / "sparse")
+    command = [sys.executable, "-c", MLP, str(tmp_path)]
+    ran = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=240
+    )
+    assert ran.stdout.split() == ["MLPForImageClassification", "True"], ran.stderr
+    assert_same_weights(model, MLPForImageClassification.from_pretrained(tmp_path / "dense"))
+    assert_same_weights(model, load_sparse(tmp_path / "again"))
+    edit_section(tmp_path / "again", lambda section: section.pop("config_checksums"))
+    edit(tmp_path / "again" / "config.json", lambda values: values.update(hidden_sizes=[16, 12, 9]))
+    (failed,) = [check for check in verify(tmp_path / "again").checks if not check.passed]
+    assert failed.name == "model"
+
+
 def test_a_damaged_checkpoint_is_not_exported(dense, tmp_path):
     sparsify(dense, tmp_path / "sparse")
     flip(weights(tmp_path / "sparse"), -3)
@@ -141,6 +233,40 @@ def test_inspection_says_what_was_saved(tmp_path, shards):
         assert 4 * layer.links < layer.bytes < layer.dense_bytes
     assert report.sparsity == pytest.approx(0.9, abs=0.01)
     json.dumps(asdict(report))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")], ids=str)
+def test_verification_reads_every_number(tmp_path, value, monkeypatch):
+    monkeypatch.setattr(tensor_file, "_CHUNK", 1 << 10)
+    model = sparse_marian().to(torch.bfloat16)
+    model.model.shared.weight.data[-1, -1] = value
+    save_sparse(model, tmp_path)
+    failed = {c.name: c.detail for c in verify(tmp_path).checks if not c.passed}
+    assert failed == {"finite": "model.shared.weight"}
+
+
+@pytest.mark.parametrize("during", ["model_class_of", "skeleton"])
+def test_a_model_that_needs_another_package_is_not_checked(tmp_path, monkeypatch, during):
+    def needs(*arguments):
+        raise ImportError("MarianMTModel requires the frobnicate library")
+
+    save_sparse(sparse_marian(), tmp_path)
+    monkeypatch.setattr(inspection, during, needs)
+    found = verify(tmp_path)
+    assert found.passed
+    (skipped,) = [check for check in found.checks if check.passed is None]
+    assert skipped.name == "model"
+    assert "requires the frobnicate library" in skipped.detail
+
+
+def test_what_is_not_the_files_fault_is_raised(tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise MemoryError
+
+    save_sparse(sparse_marian(), tmp_path)
+    monkeypatch.setattr(inspection, "skeleton", fails)
+    with pytest.raises(MemoryError):
+        verify(tmp_path)
 
 
 def test_verification_names_each_check_and_what_it_found(tmp_path):
