@@ -137,6 +137,17 @@ def _analysis(report: Report) -> str:
     return _rows(["CPU seconds", *(f"density {density}" for density in columns)], rows)
 
 
+def _calibration(report: Report) -> str:
+    kinds = report["kinds"].values()
+    named = dict.fromkeys(name for kind in kinds for name in kind["rates"])
+    networks = [str(max(one["networks"] for one in kind["rates"].values())) for kind in kinds]
+    rows = [["null model", *(kind["null_model"] for kind in kinds)], ["networks", *networks]]
+    for name in named:
+        found = [kind["rates"].get(name) for kind in kinds]
+        rows.append([name, *("–" if one is None else f"{one['rate']:.0%}" for one in found)])
+    return _rows([f"p ≤ {report['level']:g} in", *report["kinds"]], rows)
+
+
 def _two(value: float) -> str:
     return f"{value:.2f}"
 
@@ -147,5 +158,6 @@ TABLES: dict[str, Callable[[Report], str]] = {
     "benchmark_distributed": _distributed,
     "scaling_7b": _scaling,
     "benchmark_analysis": _analysis,
+    "benchmark_calibration": _calibration,
 }
 """By the name of the file under docs/results/, which is also that of the mark in a page."""

@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
     }
     (target / "compact.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(f"{report}\n\n{table(results)}\n\nwritten to {target}")
+    print(f"{report}\n\n{compact_table(results)}\n\nwritten to {target}")
     return results
 
 
@@ -112,7 +112,7 @@ def measure(models: Mapping[str, PreTrainedModel], pixels: Tensor) -> dict[str, 
     return found
 
 
-def table(results: Mapping[str, Any]) -> str:
+def compact_table(results: Mapping[str, Any]) -> str:
     """A Markdown table of what was measured."""
     lines = [
         "| | hidden layers | parameters | file | accuracy % | faster, one image | a hundred |",

@@ -24,6 +24,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from benchmark_tables import RESULTS, TABLES, benchmark_table
+from compact_mlp import compact_table
 from trial_tables import trial_table
 
 from chts_hf.compare.page import write_comparison
@@ -212,7 +213,7 @@ def by_setting(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
 
 
 def fill_tables(text: str, runs: Sequence[dict[str, Any]]) -> str:
-    """Put each setting's, benchmark's or folder of trials' table between its marks in a page.
+    """Put each table between its marks in a page: a setting's, a benchmark's, that of trials.
 
     Raises:
         ValueError: a page has a mark for a setting that was never run.
@@ -223,13 +224,21 @@ def fill_tables(text: str, runs: Sequence[dict[str, Any]]) -> str:
         if mark[2] in TABLES:
             return f"{mark[1]}\n{benchmark_table(mark[2])}\n<!-- end of table -->"
         if "/" in mark[2]:
-            return f"{mark[1]}\n{trial_table(RESULTS / mark[2])}\n<!-- end of table -->"
+            return f"{mark[1]}\n{table_below(RESULTS / mark[2])}\n<!-- end of table -->"
         if mark[2] not in settings:
             raise ValueError(f"there is no run of {mark[2]} to fill its table with")
         return f"{mark[1]}\n{table(settings[mark[2]])}\n<!-- end of table -->"
 
     # (A name of several words is a table of another command.)
     return re.sub(r"(<!-- table: ([\w/]+) -->)\n.*?<!-- end of table -->", fill, text, flags=re.S)
+
+
+def table_below(path: Path) -> str:
+    """The table of a folder of trials, or of a model whose dead neurons were cut out."""
+    file = path.with_suffix(".json")
+    if file.is_file():
+        return compact_table(json.loads(file.read_text(encoding="utf-8")))
+    return trial_table(path)
 
 
 def write_page(folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 
 from chts_hf import METHODS, CHTsConfig, Sparsifier, cli, methods
 from chts_hf.settings import settings_table
-from recipes import compact_mlp
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -79,18 +77,3 @@ def test_the_examples_of_the_images_page_run_as_they_are_printed(tmp_path):
     mask = sparsifier.masks["hidden.0.weight"]
     assert int(mask.sum()) == round(0.01 * mask.numel())
     assert bool(mask.diagonal().all())  # each neuron begins with the pixel it stands for
-
-
-@pytest.mark.parametrize(
-    ("mark", "record"),
-    [
-        ("compact", "digits_mlp_chts_99/compact_chts_seed0.json"),
-        ("compact-mnist", "mnist_mlp_chts_99/compact_chts_99_seed0.json"),
-    ],
-)
-def test_the_table_of_the_compact_network_is_that_of_its_file(mark, record):
-    results = json.loads((DOCS / "results" / record).read_text())
-    page = (DOCS / "images.md").read_text(encoding="utf-8")
-    shown = re.search(rf"<!-- {mark} -->\n(.*?)\n<!-- end of table -->", page, re.S)
-    assert shown is not None
-    assert shown[1] == compact_mlp.table(results)

@@ -29,12 +29,12 @@ from chts_hf.topology.csr import csr_matrix, pattern
 from chts_hf.topology.selection import count
 
 # Rows of a similarity matrix that exist at once: enough for a matrix product to run at full speed,
-# but no more than an eighth of them where the matrix is small, so that blocks stay blocks.
+# but no more than a fifth of them where the matrix is small, so that blocks stay blocks.
 _ROWS = 256
 
 
 def _rows_at_once(n: int) -> int:
-    return min(_ROWS, max(1, n // 8))
+    return min(_ROWS, max(1, n // 5))
 
 
 # Up to this density, in layers of that many weights and more, a product that skips the zeros is the

@@ -98,7 +98,7 @@ def test_a_compact_model_is_smaller_and_as_good(tmp_path: Path) -> None:
     assert after["file_bytes"] < before["file_bytes"]
     small = AutoModelForImageClassification.from_pretrained(tmp_path / "out/compact")
     assert small.config.hidden_sizes == results["compact_hidden_sizes"]
-    assert "| compact | " in compact_mlp.table(results)
+    assert "| compact | " in compact_mlp.compact_table(results)
 
 
 def test_a_run_keeps_its_masks_for_the_report(
