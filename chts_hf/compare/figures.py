@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from chts_hf.compare.published import PUBLISHED
+from chts_hf.compare.spec import Comparison
 from chts_hf.compare.summary import Row, Summary, mean_and_error
 
 # Okabe and Ito's colours, which people with any kind of colour vision tell apart, strong for what
-# is proposed; baselines differ in their dashes too.
+# is proposed, with markers where there is more of it than colours; baselines differ in dashes too.
 _STRONG = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_MARKERS = ("", "o", "s", "^")
 _BASELINES = ("#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F", "#A6761D", "#666633", "#B04A5A")
-_DASHES = ((0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+_DASHES = ((0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (9, 2)))
 _REFERENCE = "#222222"
 _STYLE: Any = {
     "axes.spines.top": False,
@@ -54,7 +56,7 @@ def draw_comparison(folder: Path, summary: Summary) -> list[Path]:
     if not summary.rows:
         return []
     folder.mkdir(parents=True, exist_ok=True)
-    styles = _styles(summary)
+    styles = line_styles(summary.comparison)
     found = [folder / "bleu.svg"]
     with matplotlib.rc_context(_STYLE):
         _draw_bleu(found[0], summary, styles)
@@ -79,16 +81,21 @@ def _sparsities(summary: Summary) -> list[float]:
     return sorted({row.sparsity for row in summary.rows if row.sparsity > 0})
 
 
-def _styles(summary: Summary) -> dict[str, dict[str, Any]]:
-    """Label → colour, dashes and width of its line."""
-    comparison = summary.comparison
+def line_styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """Label → colour, dashes, markers and width of its line, no two alike."""
     styles: dict[str, dict[str, Any]] = {}
-    strong, plain = iter(_STRONG), 0
+    strong = plain = 0
     for label in comparison.methods:
         if label == comparison.reference:
             styles[label] = {"color": _REFERENCE, "linewidth": 1.8}
         elif label in comparison.proposed:
-            styles[label] = {"color": next(strong, _STRONG[0]), "linewidth": 2.4}
+            styles[label] = {
+                "color": _STRONG[strong % len(_STRONG)],
+                "marker": _MARKERS[strong // len(_STRONG) % len(_MARKERS)],
+                "markersize": 4,
+                "linewidth": 2.4,
+            }
+            strong += 1
         else:
             styles[label] = {
                 "color": _BASELINES[plain % len(_BASELINES)],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from chts_hf.compare import page
-from chts_hf.compare.figures import mean_curve
+from chts_hf.compare.figures import line_styles, mean_curve
 from chts_hf.compare.record import curves, read_record, write_record
 from chts_hf.compare.significance import Paired
 from chts_hf.compare.spec import read_comparison
@@ -79,6 +79,14 @@ def test_runs_of_another_comparison_count_where_they_are_shared(tmp_path: Path) 
     found = read_record(mine, sharing, run)
     assert found is not None
     assert found["seen"] == "mine"
+
+
+def test_no_two_lines_look_alike() -> None:
+    paths = sorted((Path(__file__).parents[2] / "configs").glob("compare_*.yaml"))
+    assert len(paths) >= 5
+    for path in paths:
+        styles = line_styles(read_comparison(path))
+        assert len({repr(style) for style in styles.values()}) == len(styles), path.name
 
 
 def test_curves() -> None:
