@@ -17,7 +17,8 @@ def benchmark_table(name: str) -> str:
     return TABLES[name](report)
 
 
-def _rows(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
 
@@ -43,7 +44,7 @@ def _training(report: Report) -> str:
         ]
         bounds += [*[limits["layer_time"]] * 3, limits["layer_memory"]]
     table = [[*row, f"{bound:g}"] for row, bound in zip(rows, bounds, strict=True)]
-    return _rows(["CH2-L3n at 90 %", "measured", "at most wanted"], table)
+    return markdown_table(["CH2-L3n at 90 %", "measured", "at most wanted"], table)
 
 
 def _inference(report: Report) -> str:
@@ -65,7 +66,7 @@ def _inference(report: Report) -> str:
                 ]
             )
     titles = ["width, FFN", "sparsity", "batch", "dense / sparse", "goal", "swapped / sparse"]
-    return _rows([*titles, "without them", "memory, of dense"], rows)
+    return markdown_table([*titles, "without them", "memory, of dense"], rows)
 
 
 def _distributed(report: Report) -> str:
@@ -88,7 +89,9 @@ def _distributed(report: Report) -> str:
         )
     titles = ["processes", "gradient bytes, links / all", "step, links / all", "update, s"]
     titles += ["processor's, own blocks, s", "processor's, all, s", "busiest rank's share"]
-    return _rows([*titles, "masks sent, MB", "update's memory, layers", "a step's, layers"], rows)
+    return markdown_table(
+        [*titles, "masks sent, MB", "update's memory, layers", "a step's, layers"], rows
+    )
 
 
 def _scaling(report: Report) -> str:
@@ -125,7 +128,7 @@ def _scaling(report: Report) -> str:
             f"{report['gradient_bytes_per_step_links_only'] / 1e9:.2f} GB",
         ],
     ]
-    return _rows(["7 B weights", "worked out"], rows)
+    return markdown_table(["7 B weights", "worked out"], rows)
 
 
 def _analysis(report: Report) -> str:
@@ -134,7 +137,7 @@ def _analysis(report: Report) -> str:
         [measure, *(_two(seconds[measure]) for seconds in columns.values())]
         for measure in next(iter(columns.values()))
     ]
-    return _rows(["CPU seconds", *(f"density {density}" for density in columns)], rows)
+    return markdown_table(["CPU seconds", *(f"density {density}" for density in columns)], rows)
 
 
 def _calibration(report: Report) -> str:
@@ -145,7 +148,7 @@ def _calibration(report: Report) -> str:
     for name in named:
         found = [kind["rates"].get(name) for kind in kinds]
         rows.append([name, *("–" if one is None else f"{one['rate']:.0%}" for one in found)])
-    return _rows([f"p ≤ {report['level']:g} in", *report["kinds"]], rows)
+    return markdown_table([f"p ≤ {report['level']:g} in", *report["kinds"]], rows)
 
 
 def _two(value: float) -> str:

@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = [run for run in runs if read_record(results, comparison, run) is None]
     if options.list:
         for run in runs:
-            done = "to do" if run in missing else find_record(results, comparison, run)
-            print(f"{run.name:<40}{done}")
+            found = find_record(results, comparison, run)
+            print(f"{run.name:<40}{'to do' if found is None else found[0]}")
         return 0
 
     by_name = {run.name: run for run in missing}

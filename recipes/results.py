@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from benchmark_tables import RESULTS, TABLES, benchmark_table
+from benchmark_tables import RESULTS, TABLES, benchmark_table, markdown_table
 from compact_mlp import compact_table
 from trial_tables import trial_table
 
@@ -131,7 +131,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     apart = [(title, key) for title, key in APART if len(distinct(runs, key)) > 1]
     titles = ["method", "sparsity asked", *(title for title, _, _ in measured), "seeds", "commit"]
     titles += [title for title, _ in apart]
-    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
+    lines = []
 
     def order(item: tuple[tuple[str, float], list[dict[str, Any]]]) -> tuple[float, float]:
         return item[0][1], mean(run["eval_loss"] for run in item[1])
@@ -143,8 +143,8 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         cells.append(", ".join(str(run["seed"]) for run in group))
         cells.append(", ".join(sorted({short_commit(run["commit"]) for run in group})))
         cells += [", ".join(distinct(group, key)) for _, key in apart]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown_table(titles, lines)
 
 
 def check_row(runs: Sequence[dict[str, Any]]) -> None:

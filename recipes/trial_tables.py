@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmark_tables import markdown_table
+
 Run = Mapping[str, Any]
 #: What trials may differ in, which is a column where they do: title → where a run has it.
 VARIED = {
@@ -48,15 +50,15 @@ def trial_table(folder: Path) -> str:
         column for column in MEASURED if any(run.get(column[1]) is not None for run in runs)
     ]
     titles = ["method", *varied, *(title for title, _, _ in measured)]
-    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
+    rows = []
     runs.sort(key=lambda run: [run["method"], *(_at(run, path) or 0 for path in varied.values())])
     for run in runs:
         cells = [run["method"], *(_text(_at(run, path)) for path in varied.values())]
         for _, key, digits in measured:
             value = run.get(key)
             cells.append("–" if value is None else f"{value:.{digits}f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(titles, rows)
 
 
 def _read(folder: Path) -> list[Run]:

@@ -14,10 +14,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForSeq2SeqLM
-from transformers.utils import logging
-
+from chts_hf.commands.translate import load_model
 from chts_hf.runs.recipe import run_script
 from chts_hf.translation import TokenizerPair
 from chts_hf.translation.embedded import generate_corpus, unseen_sentences
@@ -33,10 +30,8 @@ def main(argv: Sequence[str] | None = None) -> list[str]:
     options = parser.parse_args(argv)
 
     pairs, (source, target) = unseen_pairs(options.folder, options.count)
-    logging.disable_progress_bar()
+    model = load_model(str(options.folder), "dense")
     tokenizers = TokenizerPair.load(str(options.folder))
-    model = AutoModelForSeq2SeqLM.from_pretrained(options.folder)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
     sentences = [pair[source] for pair in pairs]
     translations = translate(model, tokenizers, sentences, num_beams=options.num_beams)
     for pair, translation in zip(pairs, translations, strict=True):

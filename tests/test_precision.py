@@ -41,6 +41,16 @@ def _check(sparsifier, optimizer) -> None:
                 assert (value[~mask] == 0).all()
 
 
+def _steps(count, model, ids, optimizer, sparsifier):
+    """Train; give the number of each step that was made."""
+    for step in range(count):
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        sparsifier.step()
+        optimizer.zero_grad()
+        yield step
+
+
 def _scaled_run(
     method: str,
     scale: float | None,
@@ -129,11 +139,7 @@ def test_fused_and_foreach_adamw_are_adamw(kind):
         model = tiny_marian()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1, **options)
         sparsifier = Sparsifier(model, optimizer, _config(), 20)
-        for _ in range(6):
-            model(input_ids=IDS, labels=IDS).loss.backward()
-            optimizer.step()
-            sparsifier.step()
-            optimizer.zero_grad()
+        for _ in _steps(6, model, IDS, optimizer, sparsifier):
             _check(sparsifier, optimizer)
         return sparsifier
 
@@ -156,11 +162,7 @@ def test_bitsandbytes_in_8_bits(kind):
     optimizer = getattr(bitsandbytes.optim, kind)(model.parameters(), lr=1e-3, min_8bit_size=0)
     sparsifier = Sparsifier(model, optimizer, _config(), 20)
     old = {}
-    for step in range(6):
-        model(input_ids=ids, labels=ids).loss.backward()
-        optimizer.step()
-        sparsifier.step()
-        optimizer.zero_grad()
+    for step in _steps(6, model, ids, optimizer, sparsifier):
         for target in sparsifier.targets:
             mask, state = sparsifier.masks[target.name], optimizer.state[target.weight]
             assert (target.weight[~mask] == 0).all()
@@ -182,11 +184,7 @@ def test_torchao_in_8_bits():
     model = tiny_marian(d_model=64, encoder_ffn_dim=64, decoder_ffn_dim=64)
     optimizer = torchao.AdamW8bit(model.parameters(), lr=1e-3)
     sparsifier = Sparsifier(model, optimizer, _config(), 20)
-    for _ in range(4):
-        model(input_ids=IDS, labels=IDS).loss.backward()
-        optimizer.step()
-        sparsifier.step()
-        optimizer.zero_grad()
+    for _ in _steps(4, model, IDS, optimizer, sparsifier):
         for target in sparsifier.targets:
             mask, state = sparsifier.masks[target.name], optimizer.state[target.weight]
             assert (target.weight[~mask] == 0).all()
@@ -314,11 +312,7 @@ def test_factored_states_are_no_reason_to_warn(caplog):
     optimizer = Adafactor(model.parameters(), lr=1e-3, relative_step=False, scale_parameter=False)
     sparsifier = Sparsifier(model, optimizer, _config(), 20)
     with caplog.at_level(logging.WARNING, logger="chts_hf"):
-        for _ in range(2):
-            model(input_ids=IDS, labels=IDS).loss.backward()
-            optimizer.step()
-            sparsifier.step()
-            optimizer.zero_grad()
+        list(_steps(2, model, IDS, optimizer, sparsifier))
     assert sparsifier.updates == 1
     assert not caplog.records
 

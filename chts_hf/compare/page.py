@@ -20,12 +20,8 @@ from chts_hf.compare.tables import comparison_section, summary_data
 
 def read_records(folder: Path, comparison: Comparison) -> dict[Run, dict[str, Any]]:
     """Read the records of a comparison's finished runs."""
-    paths = {run: find_record(folder, comparison, run) for run in comparison.runs()}
-    return {
-        run: json.loads(path.read_text(encoding="utf-8"))
-        for run, path in paths.items()
-        if path is not None
-    }
+    found = {run: find_record(folder, comparison, run) for run in comparison.runs()}
+    return {run: one[1] for run, one in found.items() if one is not None}
 
 
 class RememberedTests:

@@ -112,7 +112,9 @@ def record_path(folder: Path, run: Run) -> Path:
     return folder / f"{run.name}.json"
 
 
-def find_record(folder: Path, comparison: Comparison, run: Run) -> Path | None:
+def find_record(
+    folder: Path, comparison: Comparison, run: Run
+) -> tuple[Path, dict[str, Any]] | None:
     """Find a finished run's record, in the comparison's folder or one beside it that it shares.
 
     Args:
@@ -121,15 +123,15 @@ def find_record(folder: Path, comparison: Comparison, run: Run) -> Path | None:
         run: one of its runs.
 
     Returns:
-        The file; None if the run is not finished anywhere.
+        The file and what it holds; None if the run is not finished anywhere. A record of its own
+        is there also where its run was told otherwise: see :func:`read_record`.
     """
-    own = record_path(folder, run)
-    if own.is_file():
-        return own
-    for setting in comparison.shares:
-        path = record_path(folder.parent / setting, run)
-        if path.is_file() and not changes_since(_read(path), comparison, run):
-            return path
+    for one in (folder, *(folder.parent / setting for setting in comparison.shares)):
+        path = record_path(one, run)
+        if path.is_file():
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if one == folder or not changes_since(record, comparison, run):
+                return path, record
     return None
 
 
@@ -147,10 +149,10 @@ def read_record(folder: Path, comparison: Comparison, run: Run) -> dict[str, Any
         ValueError: the record is of other arguments than the comparison now has, so that a table
             of both would compare unlike things.
     """
-    path = find_record(folder, comparison, run)
-    if path is None:
+    found = find_record(folder, comparison, run)
+    if found is None:
         return None
-    record = _read(path)
+    path, record = found
     changed = changes_since(record, comparison, run)
     if changed:
         raise ValueError(
@@ -171,8 +173,3 @@ def write_record(folder: Path, run: Run, record: Mapping[str, Any]) -> None:
     part = path.with_suffix(".part")
     part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     part.replace(path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
