@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
+from chts_hf.inference.blocks import Blocks, from_blocks, to_blocks
 from chts_hf.inference.native import native_kernel
 from chts_hf.topology.csr import csr_matrix, to_csr
 
 KERNELS = ("native", "torch")
-_UINT16_COLUMNS = 2**16
 
 
 class SparseLinear(nn.Module):
-    """y = x Wᵀ + b on the CPU, with W in compressed sparse rows (CSR), for inference.
+    """y = x Wᵀ + b on the CPU, by the non-zero entries of W alone, for inference.
 
     Takes the place of an ``nn.Linear`` (or of GPT-2's ``Conv1D``): same inputs, same outputs to
     rounding, and in a ``state_dict`` the same dense ``weight``, so that a model saved with it is an
@@ -22,8 +24,9 @@ class SparseLinear(nn.Module):
     Args:
         weight: float32 matrix of shape (out, in) on the CPU; its zeros are left out.
         bias: of shape (out,), kept as it is; or None.
-        kernel: "native", the kernel of ``csr_linear.c`` (built on first use by the machine's C
-            compiler), or "torch", ``torch.mm`` with a sparse matrix, which is MKL's product.
+        kernel: "native", the kernel of ``sparse_linear.c`` (built on first use by the machine's C
+            compiler), or "torch", ``torch.mm`` with a matrix in compressed sparse rows, which is
+            MKL's product.
         transposed: whether a ``state_dict`` gives the weight as (in, out), as ``Conv1D`` does.
 
     Raises:
@@ -37,8 +40,6 @@ class SparseLinear(nn.Module):
     """
 
     weight: None
-    start: Tensor
-    column: Tensor
     value: Tensor
 
     def __init__(
@@ -60,15 +61,11 @@ class SparseLinear(nn.Module):
         self.out_features, self.in_features = weight.shape
         self.kernel = kernel
         self.transposed = transposed
-        start, column, value = to_csr(weight.detach())
-        # Half the bytes of an index are half the traffic that a product with few tokens waits for.
-        short = kernel == "native" and self.in_features <= _UINT16_COLUMNS
         self.register_parameter("weight", None)
-        self.register_buffer("start", start, persistent=False)
-        column = column.to(torch.uint16 if short else torch.int32)
-        self.register_buffer("column", column, persistent=False)
-        self.register_buffer("value", value, persistent=False)
-        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        for name, links in _ordered(weight.detach(), kernel).items():
+            self.register_buffer(name, links, persistent=False)
+        values = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        self.register_parameter("bias", values)
 
     @property
     def links(self) -> int:
@@ -77,10 +74,7 @@ class SparseLinear(nn.Module):
 
     def to_dense(self) -> Tensor:
         """The weight matrix, of shape (out, in)."""
-        dense = self.value.new_zeros(self.out_features, self.in_features)
-        rows = torch.arange(self.out_features).repeat_interleave(self.start.diff())
-        dense[rows, self.column.long()] = self.value
-        return dense
+        return _dense(list(self.buffers()), self.kernel, (self.out_features, self.in_features))
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply.
@@ -99,21 +93,25 @@ class SparseLinear(nn.Module):
                 "a sparse inference layer has no gradient: call it under torch.no_grad(), and "
                 "train the model as it was before to_sparse_inference"
             )
+        # Of a decoding step's time the way to a product is a good part, and attributes of modules
+        # are slow to find.
+        links, bias = cast("dict[str, Tensor]", self._buffers), self._parameters["bias"]
+        value = links["value"]
         # The kernel trusts what it is given.
-        if x.shape[-1] != self.in_features or not x.dtype == self.value.dtype == torch.float32:
+        if x.shape[-1] != self.in_features or not x.dtype == value.dtype == torch.float32:
             raise RuntimeError(
                 f"the input is {x.dtype} of shape {tuple(x.shape)} and the weight "
-                f"{self.value.dtype}; a sparse inference layer of {self.in_features} inputs needs "
+                f"{value.dtype}; a sparse inference layer of {self.in_features} inputs needs "
                 f"both to be float32, and the shape to end in {self.in_features}"
             )
-        if x.device.type != "cpu" or self.value.device.type != "cpu":
+        if not (x.is_cpu and value.is_cpu):
             raise RuntimeError(
-                f"the input is on {x.device} and the weight on {self.value.device}; sparse "
+                f"the input is on {x.device} and the weight on {value.device}; sparse "
                 "inference layers multiply on the CPU only"
             )
         # An operator can be traced by torch.compile, and costs more than a call of the function.
         multiply = _compilable if torch.compiler.is_compiling() else _multiply
-        return multiply(x, self.start, self.column, self.value, self.bias, self.kernel)
+        return multiply(x, list(links.values()), bias, self.kernel, self.out_features)
 
     def _save_to_state_dict(
         self, destination: dict[str, Tensor], prefix: str, keep_vars: bool
@@ -131,33 +129,50 @@ class SparseLinear(nn.Module):
         )
 
 
+def _ordered(weight: Tensor, kernel: str) -> dict[str, Tensor]:
+    """The links of a matrix as a kernel reads them."""
+    if kernel == "native":
+        return to_blocks(weight)._asdict()
+    start, column, value = to_csr(weight)
+    return {"start": start, "column": column.to(torch.int32), "value": value}
+
+
+def _dense(links: list[Tensor], kernel: str, shape: tuple[int, int]) -> Tensor:
+    if kernel == "native":
+        return from_blocks(Blocks(*links), shape)
+    start, column, value = links
+    return csr_matrix(start, column, value, shape).to_dense()
+
+
 def _multiply(
-    x: Tensor, start: Tensor, column: Tensor, value: Tensor, bias: Tensor | None, kernel: str
+    x: Tensor, links: list[Tensor], bias: Tensor | None, kernel: str, out_features: int
 ) -> Tensor:
-    shape = (*x.shape[:-1], start.shape[0] - 1)
-    x = x.reshape(-1, x.shape[-1]).contiguous()
-    native = native_kernel() if kernel == "native" else None
-    if native is not None:
-        return native(start, column, value, bias, x).view(shape)
-    # A model made where there is a compiler may be used where there is none.
-    column = column if column.dtype == torch.int32 else column.int()
-    size = (start.shape[0] - 1, x.shape[-1])
-    matrix = csr_matrix(start, column, value, size)
+    if kernel == "native":
+        native = native_kernel()
+        if native is not None:
+            return native(links, bias, x, out_features)
+        # A model made where there is a compiler may be used where there is none.
+        dense = _dense(links, kernel, (out_features, x.shape[-1]))
+        return nn.functional.linear(x, dense, bias)
+    rows = x.reshape(-1, x.shape[-1])
+    start, column, value = links
+    matrix = csr_matrix(start, column, value, (out_features, x.shape[-1]))
     # Contiguous, as a dense layer's: attention takes its slow path for transposed projections.
-    y = torch.empty(x.shape[0], size[0])
-    product = torch.mm(matrix, x.t()).t()
-    return (y.copy_(product) if bias is None else torch.add(product, bias, out=y)).view(shape)
+    y = torch.empty(rows.shape[0], out_features)
+    product = torch.mm(matrix, rows.t()).t()
+    y = y.copy_(product) if bias is None else torch.add(product, bias, out=y)
+    return y.view(*x.shape[:-1], out_features)
 
 
-@torch.library.custom_op("chts_hf::csr_linear", mutates_args=())
+@torch.library.custom_op("chts_hf::sparse_linear", mutates_args=())
 def _compilable(
-    x: Tensor, start: Tensor, column: Tensor, value: Tensor, bias: Tensor | None, kernel: str
+    x: Tensor, links: list[Tensor], bias: Tensor | None, kernel: str, out_features: int
 ) -> Tensor:
-    return _multiply(x, start, column, value, bias, kernel)
+    return _multiply(x, links, bias, kernel, out_features)
 
 
 @_compilable.register_fake
 def _(
-    x: Tensor, start: Tensor, column: Tensor, value: Tensor, bias: Tensor | None, kernel: str
+    x: Tensor, links: list[Tensor], bias: Tensor | None, kernel: str, out_features: int
 ) -> Tensor:
-    return x.new_empty(*x.shape[:-1], start.shape[0] - 1)
+    return x.new_empty(*x.shape[:-1], out_features)

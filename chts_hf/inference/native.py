@@ -1,9 +1,9 @@
 """The compiled sparse product: built by the C compiler that is there, or not at all.
 
 Intel MKL's sparse product, which ``torch.mm`` calls, reaches a fifth of what the processor can do
-at the few rows that generation has. ``csr_linear.c`` is shorter than the code to work around that.
-It is compiled when first asked for, which takes some seconds, into a folder that is gone when it is
-loaded; nothing is kept between processes, so nothing can be stale or another machine's.
+at the few rows that generation has. ``sparse_linear.c`` is shorter than the code to work around
+that. It is compiled when first asked for, which takes some seconds, into a folder that is gone when
+it is loaded; nothing is kept between processes, so nothing can be stale or another machine's.
 """
 
 from __future__ import annotations
@@ -11,38 +11,39 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import math
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from chts_hf.topology.csr import to_csr
+from chts_hf.inference.blocks import to_blocks
 
-_SOURCE = Path(__file__).with_name("csr_linear.c")
+_SOURCE = Path(__file__).with_name("sparse_linear.c")
 _WIDTH = 32  # tokens that the kernel packs at a time
 _LOGGER = logging.getLogger(__name__)
 _OPTIMISE = ("-std=gnu11", "-O3", "-fPIC", "-fno-math-errno", "-Wno-psabi")
 # What a compiler may lack, best first: instructions of this very processor, threads.
 _ATTEMPTS = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-fopenmp",), ())
 
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor], Tensor]
+Kernel = Callable[[Sequence[Tensor], Tensor | None, Tensor, int], Tensor]
 
 
 @functools.cache
 def native_kernel() -> Kernel | None:
-    """The compiled product of a matrix in compressed sparse rows, or None where there is none.
+    """The compiled product with a matrix whose links are ordered in blocks, or None.
 
     Returns:
-        ``kernel(start, column, value, bias, x)``: x Wᵀ + b for float32 ``x`` (tokens, in),
-        contiguous; ``start`` int32 (out + 1,), ``column`` uint16 or int32 and ``value`` float32
-        (links,), ``bias`` float32 (out,) or None; all on the CPU. Nothing is checked: the caller
-        vouches for the indices. None if no C compiler (``CC``, cc, gcc, clang) is found or what
-        it makes cannot be loaded or multiplies wrongly; the reason is logged.
+        ``kernel(links, bias, x, out)``: x Wᵀ + b, contiguous and of shape (…, out), for float32
+        ``x`` (…, in); ``links`` are the five of :class:`chts_hf.inference.blocks.Blocks`, the
+        values in float32; ``bias`` float32 (out,) or None; all on the CPU. Nothing is checked: the
+        caller vouches for the indices. None if no C compiler (``CC``, cc, gcc, clang) is found or
+        what it makes cannot be loaded or multiplies wrongly; the reason is logged.
     """
     compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
@@ -73,7 +74,7 @@ def _text(error: Exception) -> str:
 
 def _build(compiler: list[str], flags: tuple[str, ...]) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="chts_hf_") as folder:
-        compiled, library = Path(folder, "csr.o"), Path(folder, "csr.so")
+        compiled, library = Path(folder, "sparse.o"), Path(folder, "sparse.so")
         # Linked without -fopenmp on purpose: the calls are then answered by the OpenMP runtime that
         # torch has loaded, with torch's threads and torch.set_num_threads; a second runtime's
         # threads would wait for the same cores.
@@ -87,27 +88,28 @@ def _build(compiler: list[str], flags: tuple[str, ...]) -> ctypes.CDLL:
 
 def _wrap(library: ctypes.CDLL) -> Kernel:
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    functions = {torch.uint16: library.csr_linear_u16, torch.int32: library.csr_linear_i32}
-    for function in functions.values():
-        function.argtypes = [*[pointer] * 7, *[size] * 3]
-        function.restype = None
+    function = library.sparse_linear
+    function.argtypes = [*[pointer] * 9, *[size] * 4]
+    function.restype = None
 
-    def kernel(
-        start: Tensor, column: Tensor, value: Tensor, bias: Tensor | None, x: Tensor
-    ) -> Tensor:
-        tokens, width = x.shape
-        out = start.shape[0] - 1
-        y = torch.empty(tokens, out)
+    def kernel(links: Sequence[Tensor], bias: Tensor | None, x: Tensor, out: int) -> Tensor:
+        x = x.contiguous()
+        *leading, width = x.shape
+        group, start, row, column, value = links
+        y = torch.empty(*leading, out)
         packed = torch.empty(width * _WIDTH)
-        functions[column.dtype](
+        function(
+            group.data_ptr(),
             start.data_ptr(),
+            row.data_ptr(),
             column.data_ptr(),
             value.data_ptr(),
             None if bias is None else bias.data_ptr(),
             x.data_ptr(),
             y.data_ptr(),
             packed.data_ptr(),
-            tokens,
+            value.numel(),
+            math.prod(leading),
             width,
             out,
         )
@@ -118,13 +120,11 @@ def _wrap(library: ctypes.CDLL) -> Kernel:
 
 def _multiplies(kernel: Kernel) -> bool:
     """Whether a kernel is right on a small product with whole numbers, where nothing rounds."""
-    matrix = (torch.arange(11 * 13) % 7 - 3).float().reshape(11, 13).clamp(min=0)
-    start, column, value = to_csr(matrix)
-    bias = torch.arange(11.0)
+    out, width = 131, 259  # more than one group either way
+    matrix = (torch.arange(out * width) % 7 - 3).float().reshape(out, width).clamp(min=0)
+    links, bias = to_blocks(matrix), torch.arange(float(out))
     for tokens in (1, 5, 9, 45):
-        x = (torch.arange(tokens * 13) % 5 - 2).float().reshape(tokens, 13)
-        for index in (torch.uint16, torch.int32):
-            got = kernel(start, column.to(index), value, bias, x)
-            if not torch.equal(got, x @ matrix.T + bias):
-                return False
+        x = (torch.arange(tokens * width) % 5 - 2).float().reshape(tokens, width)
+        if not torch.equal(kernel(links, bias, x, out), x @ matrix.T + bias):
+            return False
     return True
