@@ -23,6 +23,7 @@ from chts_hf.checkpoint.reader import (
 )
 from chts_hf.checkpoint.section import SparseFileError
 from chts_hf.checkpoint.skeleton import described, disagreement
+from chts_hf.config import CHTsConfig
 
 BACKENDS = ("dense", "csr")
 # Model type → the module of ours that registers its classes, loaded when a file asks for them.
@@ -46,7 +47,7 @@ def load_sparse(
         folder_or_hub_id: a folder, or a repository on the Hub.
         backend: "dense": an ordinary model, its zeros where it has no links, that can be trained on
             (``CHTsConfig(init="from_weights")`` goes on with the same masks). "csr": a model for
-            inference on the CPU whose products skip the zeros.
+            inference on the CPU whose products skip the zeros, of the layers it was trained with.
         dtype: of the weights; None: that of the file.
         device: where the model goes; None: the CPU.
         subfolder: of the repository; ``"sparse"`` where it was saved with ``dense_copy=True``.
@@ -80,7 +81,10 @@ def load_sparse(
             to_sparse_inference,
         )
 
-        model = to_sparse_inference(model)
+        trained = read_section(read_config(folder), folder).config
+        model = to_sparse_inference(
+            model, config=CHTsConfig.from_dict(trained) if trained else None
+        )
     if device is not None:
         model.to(device)  # type: ignore[arg-type]
     return model

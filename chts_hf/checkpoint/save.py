@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,14 @@ from chts_hf.checkpoint.folder import (
     write_weights,
 )
 from chts_hf.checkpoint.layout import BITMASK, DENSE, choose_layout, encode_links
-from chts_hf.checkpoint.section import STREAM_SUFFIX, VALUE_DTYPES, Layer, Section
+from chts_hf.checkpoint.reader import is_sparse, read_config
+from chts_hf.checkpoint.section import (
+    STREAM_SUFFIX,
+    VALUE_DTYPES,
+    Layer,
+    Section,
+    SparseFileError,
+)
 from chts_hf.checkpoint.tensor_file import DTYPES, Entry, dense_size
 from chts_hf.checkpoint.tensors import Tensors, tensors_of
 from chts_hf.config import CHTsConfig
@@ -92,7 +100,8 @@ def save_sparse(
 
     Args:
         model: on any device, in fp32, bf16 or fp16.
-        folder: made if it is not there. What transformers left there of an older model is replaced.
+        folder: made if it is not there. What is there of an older model is replaced, its sparse
+            copy (see ``dense_copy``) too. One save at a time may write into a folder.
         config: what the model was trained with. None: that of its sparsifier, if it has one.
         masks: parameter name → bool tensor, True where there is a link. None: the masks of the
             model's sparsifier; without one, each weight that ``find_targets(model, config)``
@@ -187,6 +196,7 @@ def write_sparse(
         extra = {"quantization_config": section.to_dict(), WEIGHTS_FIELD: written.name}
         write_json(staging / CONFIG_FILE, values | extra)
         commit(staging, folder, written)
+    _remove_copy(folder)
 
     parts = section.tensor_names()
     return SparseSizes(
@@ -212,6 +222,17 @@ def write_dense(
         written = write_weights(staging, entries, max_shard_size)
         _write_settings(model, staging, processing_class)
         commit_dense(staging, folder, written, _config_values(model))
+
+
+def _remove_copy(folder: Path) -> None:
+    """Remove the sparse copy of an older model, which would be taken for this one's."""
+    copy = folder / SPARSE_FOLDER
+    try:
+        older = is_sparse(read_config(copy))
+    except SparseFileError:
+        return  # a folder of somebody's own, or none
+    if older:
+        shutil.rmtree(copy)
 
 
 # -- which masks ---------------------------------------------------------------------------------

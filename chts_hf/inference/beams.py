@@ -10,7 +10,7 @@ that is a large part of what is left to do.
 
 from __future__ import annotations
 
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,9 +48,9 @@ def share_encodings(model: nn.Module) -> bool:
     if config._attn_implementation != "sdpa":
         return False
     generator.set_attn_implementation(SHARED)
-    # Bound to the instance, so that a deep copy's are bound to the copy.
-    generator._expand_inputs_for_generation = MethodType(_expand, model)
-    generator._reorder_cache = MethodType(_reorder, model)
+    # Bound to the instance, so that those of a copy, or of what is unpickled, are bound to that.
+    generator._expand_inputs_for_generation = partial(_expand, model)
+    generator._reorder_cache = partial(_reorder, model)
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -30,8 +31,8 @@ class SparseLinear(nn.Module):
         transposed: whether a ``state_dict`` gives the weight as (in, out), as ``Conv1D`` does.
 
     Raises:
-        ValueError: an unknown kernel, a weight that is no float32 matrix on the CPU, or more than
-            2³¹ - 1 links.
+        ValueError: an unknown kernel, a weight that is no float32 matrix on the CPU, a bias that
+            does not go with it, or more than 2³¹ - 1 links.
 
     Example:
         >>> layer = SparseLinear(torch.tensor([[0.0, 2.0], [0.0, 0.0]]), torch.tensor([1.0, 3.0]))
@@ -64,8 +65,14 @@ class SparseLinear(nn.Module):
         self.register_parameter("weight", None)
         for name, links in _ordered(weight.detach(), kernel).items():
             self.register_buffer(name, links, persistent=False)
-        values = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
-        self.register_parameter("bias", values)
+        if bias is not None:
+            if bias.shape != (self.out_features,) or bias.dtype != torch.float32 or not bias.is_cpu:
+                raise ValueError(
+                    f"bias is {bias.dtype} of shape {tuple(bias.shape)} on {bias.device}; sparse "
+                    f"products need {self.out_features} float32 values on the CPU"
+                )
+            bias = nn.Parameter(bias.detach().contiguous(), requires_grad=False)
+        self.register_parameter("bias", bias)
 
     @property
     def links(self) -> int:
@@ -86,12 +93,18 @@ class SparseLinear(nn.Module):
             A contiguous tensor of shape (…, out).
 
         Raises:
-            RuntimeError: a gradient is asked for, or ``x`` has another type, device or width.
+            RuntimeError: a gradient is asked for, ``x`` has another type, device or width, or this
+                is a ``torch.jit.trace``.
         """
         if torch.is_grad_enabled() and x.requires_grad:
             raise RuntimeError(
                 "a sparse inference layer has no gradient: call it under torch.no_grad(), and "
                 "train the model as it was before to_sparse_inference"
+            )
+        if torch.jit.is_tracing():
+            raise RuntimeError(
+                "torch.jit.trace sees nothing of a sparse product: use torch.compile, or trace the "
+                "model as it was before to_sparse_inference"
             )
         # Of a decoding step's time the way to a product is a good part, and attributes of modules
         # are slow to find.
@@ -154,11 +167,11 @@ def _multiply(
         # A model made where there is a compiler may be used where there is none.
         dense = _dense(links, kernel, (out_features, x.shape[-1]))
         return nn.functional.linear(x, dense, bias)
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     start, column, value = links
     matrix = csr_matrix(start, column, value, (out_features, x.shape[-1]))
     # Contiguous, as a dense layer's: attention takes its slow path for transposed projections.
-    y = torch.empty(rows.shape[0], out_features)
+    y = x.new_empty(rows.shape[0], out_features)
     product = torch.mm(matrix, rows.t()).t()
     y = y.copy_(product) if bias is None else torch.add(product, bias, out=y)
     return y.view(*x.shape[:-1], out_features)

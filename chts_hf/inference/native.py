@@ -96,8 +96,8 @@ def _wrap(library: ctypes.CDLL) -> Kernel:
         x = x.contiguous()
         *leading, width = x.shape
         group, start, row, column, value = links
-        y = torch.empty(*leading, out)
-        packed = torch.empty(width * _WIDTH)
+        y = x.new_empty(*leading, out)  # torch.empty's type and device are the caller's to change
+        packed = x.new_empty(width * _WIDTH)
         function(
             group.data_ptr(),
             start.data_ptr(),
@@ -122,7 +122,7 @@ def _multiplies(kernel: Kernel) -> bool:
     """Whether a kernel is right on a small product with whole numbers, where nothing rounds."""
     out, width = 131, 259  # more than one group either way
     matrix = (torch.arange(out * width) % 7 - 3).float().reshape(out, width).clamp(min=0)
-    links, bias = to_blocks(matrix), torch.arange(float(out))
+    links, bias = to_blocks(matrix), torch.arange(out).float()
     for tokens in (1, 5, 9, 45):
         x = (torch.arange(tokens * width) % 5 - 2).float().reshape(tokens, width)
         if not torch.equal(kernel(links, bias, x, out), x @ matrix.T + bias):

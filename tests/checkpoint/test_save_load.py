@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 import weakref
 
 import pytest
@@ -12,9 +13,10 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from chts_hf import CHTsConfig, Sparsifier, load_sparse, save_sparse
+from chts_hf import CHTsConfig, Sparsifier, find_targets, load_sparse, save_sparse
 from chts_hf.checkpoint.inspection import verify
 from chts_hf.checkpoint.tensor_file import Entry, write_file
+from chts_hf.inference import SparseLinear, choice
 from tests.architectures import ARCHITECTURES
 from tests.builders import tiny_marian
 from tests.checkpoint.sparse_models import assert_same_weights, nonzero, prune, sparse_marian
@@ -234,6 +236,32 @@ def test_masks_that_would_lose_weights_are_refused(tmp_path):
 def test_a_weight_of_another_dtype_is_refused(tmp_path):
     with pytest.raises(ValueError, match="float64; sparsified weights are fp32, bf16 or fp16"):
         save_sparse(sparse_marian().double(), tmp_path)
+
+
+def test_an_older_models_sparse_copy_is_no_longer_there(tmp_path):
+    save_sparse(sparse_marian(0.9), tmp_path, dense_copy=True)
+    (tmp_path / "sparse" / "notes").touch()
+    save_sparse(sparse_marian(0.8), tmp_path)
+    assert not (tmp_path / "sparse").exists()
+
+    own = tmp_path / "other" / "sparse"
+    own.mkdir(parents=True)
+    save_sparse(sparse_marian(0.8), tmp_path / "other")
+    assert own.is_dir()  # no checkpoint of ours
+
+
+def test_the_sparse_backend_multiplies_the_layers_that_were_trained(tmp_path, monkeypatch):
+    times = {"dense": 1.0, "native": 0.2, "torch": 0.3, "swapped": 1.0}
+    monkeypatch.setattr(choice, "_times", lambda calls: {name: times[name] for name in calls})
+    model = sparse_marian(0.9)
+    only = r"model\.decoder\.layers\.\d+\.fc1"
+    config = CHTsConfig(targets={"ffn.up": only})
+    save_sparse(model, tmp_path, config=config)
+    loaded = load_sparse(tmp_path, backend="csr")
+    found = {n for n, layer in loaded.named_modules() if isinstance(layer, SparseLinear)}
+    assert found
+    assert all(re.search(only, name) for name in found)
+    assert found == {t.parameter_name.removesuffix(".weight") for t in find_targets(model, config)}
 
 
 def test_a_backend_that_nothing_gains_by_says_so(tmp_path, caplog):

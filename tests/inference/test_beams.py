@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -160,6 +161,16 @@ def test_another_attention_ends_it_and_copies_go_their_own_way():
     assert torch.equal(found.sequences, want.sequences)
     assert found.cross_attentions[0][0].shape[0] == 12, "with an encoding for each beam"
     assert torch.equal(generated(model, SEARCHES["beams"]).sequences, want.sequences)
+
+
+def test_a_pickled_model_comes_back_sharing():
+    model = tiny_marian().eval()
+    assert share_encodings(model)
+    back = pickle.loads(pickle.dumps(model))
+    assert back._reorder_cache.args == (back,)
+    options = {"num_beams": 3, "do_sample": False, "max_new_tokens": 5}
+    ids = torch.tensor([[5, 6, 7]])
+    assert torch.equal(back.generate(input_ids=ids, **options), model.generate(ids, **options))
 
 
 def test_nothing_of_it_is_saved(tmp_path):

@@ -102,6 +102,51 @@ def test_a_layer_moved_to_half_precision_is_refused():
         SparseLinear(torch.eye(4)).to(torch.bfloat16)(torch.zeros(1, 4))
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("shape", [(0, 4), (5, 0), (0, 0)])
+def test_matrices_of_no_rows_or_columns(shape, kernel):
+    x = torch.ones(3, shape[1])
+    bias = torch.arange(shape[0]).float()
+    got = SparseLinear(torch.zeros(shape), bias, kernel)(x)
+    assert torch.equal(got, bias.expand(3, -1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_defaults_of_the_process_change_nothing(dtype):
+    weight = sparse_matrix(300, 40, 0.2)
+    layer, x = SparseLinear(weight, None, "native"), torch.randn(9, 40)
+    want = layer(x)
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            got = layer(x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert got.dtype == torch.float32
+    assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [torch.zeros(2), torch.zeros(4, 1), torch.zeros(4).double(), torch.zeros(4, device="meta")],
+)
+def test_a_bias_that_does_not_fit_is_refused(bias):
+    with pytest.raises(ValueError, match="bias is .*need 4 float32 values on the CPU"):
+        SparseLinear(torch.eye(4), bias, "native")
+
+
+def test_a_bias_with_gaps_is_read_as_it_is():
+    layer = SparseLinear(torch.eye(4), torch.arange(8.0)[::2], "native")
+    assert layer(torch.zeros(1, 4)).tolist() == [[0.0, 2.0, 4.0, 6.0]]
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_a_trace_is_refused():
+    layer = SparseLinear(torch.eye(4), None, "native")
+    with pytest.raises(RuntimeError, match="use torch.compile"):
+        torch.jit.trace(layer, torch.randn(4, 4))
+
+
 @pytest.mark.parametrize("weight", [torch.zeros(3), torch.zeros(2, 2, dtype=torch.bfloat16)])
 def test_what_is_no_float32_matrix_is_refused(weight):
     with pytest.raises(ValueError, match="float32 matrix"):
