@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForSeq2SeqLM, GPT2Config, GPT2LMHeadModel
 
 from chts_hf import CHTsConfig, find_targets
-from chts_hf.inference import Choice, SparseLinear, choose, measure, to_sparse_inference
+from chts_hf.inference import Choice, SparseLinear, choice, choose, measure, to_sparse_inference
 from tests.builders import tiny_marian
 from tests.inference.models import SEQ2SEQ, sentences, sparsify
 
@@ -155,3 +155,22 @@ def test_a_full_matrix_is_measured_to_be_better_dense_and_an_empty_one_sparse():
     choice = measure(torch.zeros(1024, 1024), None, (32,))
     assert choice.kernel != "dense"
     assert max(choice.ratios[choice.kernel]) < 0.5
+
+
+def test_one_row_counts_too_and_a_swapped_product_is_the_ordinary_one_there(monkeypatch):
+    asked = []
+
+    def times(calls):
+        asked.append(set(calls))
+        slow = len(asked) == 1  # at one row
+        return {name: 1.4 if slow and name == "torch" else 0.5 for name in calls} | {"dense": 1.0}
+
+    monkeypatch.setattr(choice, "_times", times)
+    found = measure(torch.eye(8), None, kernels=("torch", "swapped"))
+    assert asked == [
+        {"dense", "torch"},
+        {"dense", "torch", "swapped"},
+        {"dense", "torch", "swapped"},
+    ]
+    assert found.ratios == {"torch": (1.4, 0.5, 0.5), "swapped": (1.0, 0.5, 0.5)}
+    assert found.kernel == "swapped"
