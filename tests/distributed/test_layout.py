@@ -103,7 +103,7 @@ def test_the_examples_of_the_page_run_as_they_are_printed(tmp_path):
     names |= {"Sparsifier": Sparsifier, "fully_shard": fully_shard, "torch": torch, "dist": dist}
     exec(code["fsdp2"], names)
     first = names["sparsifier"]
-    assert first._layout.sharded
+    assert first.layout.sharded
     names["model"](**batch(0)).loss.backward()
     names["optimizer"].step()
     first.step()

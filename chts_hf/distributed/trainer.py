@@ -1,0 +1,73 @@
+"""What the Trainer must be told, or must not be asked for, where FSDP2 shards its model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from chts_hf.distributed.layout import reshard
+from chts_hf.distributed.shared_weights import torn_weights
+from chts_hf.distributed.wrappers import WORKS, refuse_wrapped
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+
+def begin_sharded(model: nn.Module, args: TrainingArguments) -> None:
+    """Refuse what can not end well with a sharded model, and have processes translate in step.
+
+    Processes that translate unequal sentences end at different steps, and FSDP2's gathering of a
+    layer waits for all of them. transformers keeps them in step (``synced_gpus``) where it sharded
+    the model itself; of a model that accelerate sharded it has to be told.
+
+    Args:
+        model: sharded, as training begins with it.
+        args: the Trainer's.
+
+    Raises:
+        ValueError: a weight was torn apart, the model was compiled, or checkpoints or pushes are
+            asked for that processes would make at different times.
+    """
+    reshard(model)
+    torn = torn_weights(model)
+    if torn:
+        raise ValueError(
+            f"{torn[0]} should be one with another weight, and accelerate has sharded it alone. "
+            "Pass the CHTsCallback to the Trainer when that is made (callbacks=[...]), not later, "
+            "and the model itself, not model_init; or call fully_shard(model) before, or give the "
+            "model weights of its own (tie_word_embeddings=False)"
+        )
+    if hasattr(model, "_orig_mod"):
+        raise ValueError(
+            "torch_compile=True does not work where the weights are sharded: accelerate compiles "
+            "the model before it shards it, under other names; leave torch_compile out"
+        )
+    if args.enable_jit_checkpoint:
+        raise ValueError(
+            "enable_jit_checkpoint=True does not work where the weights are sharded: a signal "
+            "reaches each process at a time of its own, and a checkpoint needs all of them at "
+            'once; use save_strategy="steps"'
+        )
+    if args.push_to_hub and args.hub_strategy != "end":
+        raise ValueError(
+            f"hub_strategy={args.hub_strategy.value!r} does not work where the weights are "
+            "sharded: one process pushes, and the weights are with all of them; use "
+            'hub_strategy="end", and trainer.push_to_hub() on every process'
+        )
+    model._is_fsdp_managed_module = True  # type: ignore[assignment]
+
+
+def refuse_unsharded_fsdp(model: nn.Module, args: TrainingArguments) -> None:
+    """Refuse FSDP that the Trainer was asked for, and that is none, or is FSDP1.
+
+    Raises:
+        ValueError: says what works.
+    """
+    refuse_wrapped(model)
+    if args.fsdp:
+        raise ValueError(
+            "fsdp is set, but accelerate has not sharded the model: it shards on GPUs only, with "
+            "more than one process, and elsewhere trains by DistributedDataParallel without a "
+            f"word. {WORKS} without fsdp"
+        )
