@@ -24,7 +24,7 @@ from chts_hf.checkpoint.publish import calling_trainer, publish_sparse
 from chts_hf.checkpoint.staging import stage_before_saves, state_to_save
 from chts_hf.config import CHTsConfig
 from chts_hf.distributed import ranks
-from chts_hf.distributed.layout import Gathered, is_sharded
+from chts_hf.distributed.layout import Gathered, class_name, is_sharded
 from chts_hf.distributed.shared_weights import prepare_together
 from chts_hf.distributed.trainer import begin_sharded, refuse_unsharded_fsdp
 from chts_hf.optimizers import DEEPSPEED
@@ -314,5 +314,5 @@ def _warn_of_scaled_loss(args: TrainingArguments, model: nn.Module) -> None:
             "Trainer's loss and gradients come out multiplied. Pass compute_loss_func="
             "chts_hf.translation.TokenLoss() to the Trainer (exact), or set "
             "model.accepts_loss_kwargs = False before making it. Ignore this if you did.",
-            type(model).__name__, args.gradient_accumulation_steps,
+            class_name(model), args.gradient_accumulation_steps,
         )  # fmt: skip

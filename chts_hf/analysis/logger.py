@@ -142,6 +142,11 @@ class TopologyLogger(TrainerCallback):
         if sparsifier is None or self._updates >= 0:
             return
         self._updates = sparsifier.updates
+        if sparsifier.layout.sharded:
+            raise ValueError(
+                "TopologyLogger does not work where the weights are sharded over processes; leave "
+                "it out (record_topology: false in a recipe), and look at checkpoints afterwards"
+            )
         if not state.is_world_process_zero:
             return
         assert args.output_dir is not None  # the sparse callback needs it too
