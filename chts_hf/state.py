@@ -33,7 +33,7 @@ def whole_tensors(
 
 
 def whole_masks(layout: Whole, masks: Parts) -> dict[str, Tensor]:
-    """Masks of their parameters' whole shapes; where ranks hold shards, as :func:`whole_tensors`."""
+    """Masks of their parameters' whole shapes, on the ranks that :func:`whole_tensors` says."""
     return dict(_gather(layout, masks))
 
 

@@ -81,8 +81,9 @@ def problem_with(checkpoint: Path, step: int, sparse: bool) -> str | None:
             with safe_open(file, framework="pt"):
                 pass  # its header says how long it must be
         if sharded:
-            if missing := next((n for n in SHARDED if not _is_whole(checkpoint, n)), None):
-                return f"{missing} is missing or cut off"
+            for name in SHARDED:
+                if not _is_whole(checkpoint, name):
+                    return f"{name} is missing or cut off"
         elif not zipfile.is_zipfile(checkpoint / "optimizer.pt"):
             return "optimizer.pt is missing or cut off"
         if not zipfile.is_zipfile(checkpoint / "scheduler.pt"):
@@ -94,7 +95,7 @@ def problem_with(checkpoint: Path, step: int, sparse: bool) -> str | None:
 
 def _is_sharded(checkpoint: Path) -> bool:
     """Whether the Trainer wrote a checkpoint with FSDP, in one file for all or in one for each."""
-    return any(any(checkpoint.glob(f"{name}*")) for name in SHARDED[:1])
+    return any(checkpoint.glob(f"{SHARDED[0]}*"))
 
 
 def _is_whole(checkpoint: Path, name: str) -> bool:

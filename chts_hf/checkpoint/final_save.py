@@ -77,8 +77,8 @@ class SparseSaver:
         checkpoint = is_checkpoint(folder)
         if is_sharded(model) and not checkpoint and self._whole is None:
             raise ValueError(
-                "the model's weights are sharded over processes; trainer.save_model(folder), called "
-                "by every process, gathers and saves them"
+                "the model's weights are sharded over processes; trainer.save_model(folder), "
+                "called by every process, gathers and saves them"
             )
         weights = dict(model.named_parameters()) if self._whole is None else state_dict or {}
         sparse = {} if checkpoint else self._sparse_weights(weights)

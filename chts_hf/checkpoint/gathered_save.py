@@ -53,7 +53,8 @@ class _Saves:
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as the Trainer does, and sparsely where it is the model of a run."""
         trainer, sparsifier = self._reference(), self.run()
-        assert trainer is not None and trainer.model is not None  # its method was called
+        assert trainer is not None  # its method was called
+        assert trainer.model is not None
         folder = output_dir or trainer.args.output_dir
         assert folder is not None
         model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)

@@ -50,9 +50,10 @@ def begin_sharded(model: nn.Module, args: TrainingArguments) -> None:
             'once; use save_strategy="steps"'
         )
     if args.push_to_hub and args.hub_strategy != "end":
+        strategy = str(getattr(args.hub_strategy, "value", args.hub_strategy))
         raise ValueError(
-            f"hub_strategy={args.hub_strategy.value!r} does not work where the weights are "
-            "sharded: one process pushes, and the weights are with all of them; use "
+            f"hub_strategy={strategy!r} does not work where the weights are sharded: one process "
+            "pushes, and the weights are with all of them; use "
             'hub_strategy="end", and trainer.push_to_hub() on every process'
         )
     model._is_fsdp_managed_module = True  # type: ignore[assignment]

@@ -22,10 +22,11 @@ _WIDTH = 84
 def parameter_counts(model: nn.Module) -> dict[str, int]:
     """Count the parameters of a model, shared ones once, and how many of them are not zero."""
     reshard(model)  # so that all processes see shards, or none of them
-    parameters = [p.full_tensor() if isinstance(p, DTensor) else p for p in model.parameters()]
+    parameters = list(model.parameters())
+    wholes = (p.full_tensor() if isinstance(p, DTensor) else p for p in parameters)
     return {
         "total_parameters": sum(parameter.numel() for parameter in parameters),
-        "nonzero_parameters": sum(int(torch.count_nonzero(p)) for p in parameters),
+        "nonzero_parameters": sum(int(torch.count_nonzero(whole)) for whole in wholes),
     }
 
 

@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForSeq2SeqLM, TrainerCallback
 
 from chts_hf import CHTsCallback, CHTsConfig, last_complete_checkpoint
+from chts_hf.analysis.history import read_history
+from chts_hf.analysis.logger import TopologyLogger
 from chts_hf.checkpoint.gathered_save import whole_weights
 from chts_hf.checkpoint.inspection import inspect_file
 from chts_hf.checkpoint.mask_file import load_masks
 from chts_hf.distributed.layout import is_sharded
+from chts_hf.runs.recipe import MaskSnapshot
+from chts_hf.runs.report import parameter_counts
 from chts_hf.state import whole_masks
 from chts_hf.translation.loss import TokenLoss
 from tests.builders import tiny_marian, tiny_trainer
@@ -109,6 +114,7 @@ def _train(rank: int, folder: str, method: str, tied: bool) -> dict[str, Any]:
         predict_with_generate=True,
         generation_max_length=12,
     )
+
     class Zeros(TrainerCallback):
         def on_step_end(self, args, state, control, model, **kwargs):
             for name, weight in model.named_parameters():
@@ -196,3 +202,102 @@ def test_more_processes_go_on_from_a_checkpoint(tmp_path, kind):
     found = _first(run_ranks(_save_and_resume, 2, str(tmp_path), True, kind))
     more = _first(run_ranks(_resume, 4, str(tmp_path), kind))
     _assert_same(found, more, rtol=1e-3, atol=1e-5)
+
+
+# -- what else a run may ask for ------------------------------------------------------------------
+
+
+def _whole_run(rank: int, folder: str) -> dict[str, Any]:
+    """Evaluations that end at unequal steps, the best checkpoint, a record, a second training."""
+    trainer, callback = _trainer(
+        folder,
+        eval_strategy="steps",
+        eval_steps=2,
+        save_strategy="steps",
+        save_steps=2,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+        greater_is_better=True,  # so that the best one is not the last
+        predict_with_generate=True,
+        generation_max_length=12,
+    )
+    snapshot = MaskSnapshot(callback)
+    trainer.add_callback(snapshot)
+    TopologyLogger(callback, frames=3).attach(trainer)
+    # Translations of the second process end at once.
+    trainer.model.final_logits_bias[0, trainer.model.config.eos_token_id] += 1000.0 * rank
+    trainer.train()
+    best = _found(trainer, callback)
+    saved = str(trainer.state.best_model_checkpoint)
+    best |= {"best": saved, "saved": load_masks(saved)[0]["masks"]}
+    best |= {"layer": snapshot.layer, "kept": snapshot.after()}
+    best["counts"] = parameter_counts(trainer.model)
+    trainer.args.load_best_model_at_end = False
+    trainer.evaluate()
+    trainer.train()
+    return best | {"again": _found(trainer, callback)}
+
+
+def test_a_run_with_all_that_a_trainer_does(tmp_path):
+    ranks = run_ranks(_whole_run, 2, str(tmp_path), timeout=120)
+    found = _first(ranks)
+    assert found["best"].endswith("checkpoint-2")
+    for name, mask in found["saved"].items():
+        assert torch.equal(mask, found["masks"][name]), name
+        assert not found["weights"][name][~mask].any(), name
+    for rank in ranks:
+        assert torch.equal(rank["kept"], found["masks"][f"{found['layer']}.weight"])
+        assert rank["counts"] == found["counts"]
+    zeros = sum(int((~mask).sum()) for mask in found["saved"].values())
+    counts = found["counts"]
+    assert counts["total_parameters"] - counts["nonzero_parameters"] >= zeros
+    history = read_history(tmp_path)
+    assert history is not None
+    assert set(history.frames) == {0, 4, 6}
+    for name, mask in history.masks(0).items():
+        assert mask.sum() == round(0.2 * mask.size), name
+    again = found["again"]
+    for name, mask in again["masks"].items():
+        assert int(mask.sum()) == int(found["masks"][name].sum()), name
+        assert not again["weights"][name][~mask].any(), name
+
+
+def _loaded_by_one(rank: int, folder: str) -> dict[str, Any]:
+    """As from_pretrained leaves it with cpu_ram_efficient_loading: weights on the first alone."""
+    trainer, callback = _trainer(folder)
+    trainer.accelerator.state.fsdp_plugin.cpu_ram_efficient_loading = True
+    model = trainer.model
+    if rank > 0:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(float("nan"))
+        positions = model.model.encoder.embed_positions
+        positions.weight = nn.Parameter(positions.weight.to("meta"), requires_grad=False)
+    trainer.train()
+    return _found(trainer, callback)
+
+
+def _late(rank: int, folder: str) -> str:
+    trainer, callback = _trainer(folder)
+    first = trainer.accelerator.prepare._prepare
+    trainer.accelerator.prepare = first  # as if the callback had not been there
+    try:
+        trainer.train()
+    except ValueError as error:
+        return str(error)
+    return "trained"
+
+
+def _efficient_and_late(rank: int, folder: str) -> dict[str, Any]:
+    return _loaded_by_one(rank, folder) | {"late": _late(rank, folder)}
+
+
+@pytest.mark.slow
+def test_weights_that_the_first_process_alone_has_read(tmp_path):
+    whole, callback = _trainer(str(tmp_path / "one"))
+    whole.train()
+    ranks = run_ranks(_efficient_and_late, 2, str(tmp_path))
+    _assert_same(_found(whole, callback) | {"world": 2}, _first(ranks), rtol=1e-3, atol=1e-5)
+    for rank in ranks:
+        assert "should be one with another weight" in rank["late"]
