@@ -26,7 +26,11 @@ from chts_hf.config import CHTsConfig
 from chts_hf.distributed import ranks
 from chts_hf.distributed.layout import Gathered, class_name, is_sharded
 from chts_hf.distributed.shared_weights import prepare_together
-from chts_hf.distributed.trainer import begin_sharded, refuse_unsharded_fsdp
+from chts_hf.distributed.trainer import (
+    begin_sharded,
+    refuse_lone_processes,
+    refuse_unsharded_fsdp,
+)
 from chts_hf.optimizers import DEEPSPEED
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
 
@@ -109,7 +113,9 @@ class CHTsCallback(TrainerCallback):
     ) -> None:
         _refuse_unsupported_parallelism(args)
         if is_sharded(model):
-            begin_sharded(model, args)
+            begin_sharded(model)
+            if not self.config.is_dense:
+                refuse_lone_processes(model, args)
         else:
             refuse_unsharded_fsdp(model, args)
         _warn_of_scaled_loss(args, model)

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from chts_hf.distributed.layout import reshard
+from chts_hf.distributed.layout import is_sharded, reshard
 
 #: Methods of a model that tell accelerate what to make a group of.
 _NAMING = ("get_input_embeddings", "get_output_embeddings")
@@ -38,13 +38,13 @@ def shared_weights_together(accelerator: Any, model: nn.Module) -> Iterator[None
 
     Args:
         accelerator: accelerate's ``Accelerator``.
-        model: whole, on each process.
+        model: whole, on each process; of one that is sharded already nothing is done.
 
     Example:
         >>> with shared_weights_together(accelerator, model):
         ...     model, optimizer = accelerator.prepare(model, optimizer)
     """
-    if not getattr(accelerator, "is_fsdp2", False):
+    if not getattr(accelerator, "is_fsdp2", False) or is_sharded(model):
         yield
         return
     plugin = accelerator.state.fsdp_plugin
@@ -85,8 +85,9 @@ class SharedWeightsTogether:
 
 
 def prepare_together(accelerator: Any) -> None:
-    """Have this accelerator keep shared weights together whenever it prepares a model."""
-    if not isinstance(accelerator.prepare, SharedWeightsTogether):
+    """Have an accelerator that shards keep shared weights together whenever it prepares a model."""
+    shards = getattr(accelerator, "is_fsdp2", False)
+    if shards and not isinstance(accelerator.prepare, SharedWeightsTogether):
         accelerator.prepare = SharedWeightsTogether(accelerator)
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 
-def begin_sharded(model: nn.Module, args: TrainingArguments) -> None:
-    """Refuse what can not end well with a sharded model, and have processes translate in step.
+def begin_sharded(model: nn.Module) -> None:
+    """Refuse a model with a weight that was torn apart, and have processes translate in step.
 
     Processes that translate unequal sentences end at different steps, and FSDP2's gathering of a
     layer waits for all of them. transformers keeps them in step (``synced_gpus``) where it sharded
@@ -23,21 +23,33 @@ def begin_sharded(model: nn.Module, args: TrainingArguments) -> None:
 
     Args:
         model: sharded, as training begins with it.
-        args: the Trainer's.
 
     Raises:
-        ValueError: a weight was torn apart, the model was compiled, or checkpoints or pushes are
-            asked for that processes would make at different times.
+        ValueError: a weight is not one any more.
     """
     reshard(model)
     torn = torn_weights(model)
     if torn:
         raise ValueError(
             f"{torn[0]} should be one with another weight, and accelerate has sharded it alone. "
-            "Pass the CHTsCallback to the Trainer when that is made (callbacks=[...]), not later, "
-            "and the model itself, not model_init; or call fully_shard(model) before, or give the "
-            "model weights of its own (tie_word_embeddings=False)"
+            "Pass the CHTsCallback to the Trainer when that is made (callbacks=[...]), not later; "
+            "in hyperparameter_search, which makes accelerators of its own, have model_init return "
+            "a model after fully_shard(model), or one that shares none (tie_word_embeddings=False)"
         )
+    model._is_fsdp_managed_module = True  # type: ignore[assignment]
+
+
+def refuse_lone_processes(model: nn.Module, args: TrainingArguments) -> None:
+    """Refuse what processes with shards of a sparse model would not do together.
+
+    Args:
+        model: sharded, as training begins with it.
+        args: the Trainer's.
+
+    Raises:
+        ValueError: the model was compiled, or checkpoints or pushes are asked for that processes
+            would make at different times.
+    """
     if hasattr(model, "_orig_mod"):
         raise ValueError(
             "torch_compile=True does not work where the weights are sharded: accelerate compiles "
@@ -56,7 +68,6 @@ def begin_sharded(model: nn.Module, args: TrainingArguments) -> None:
             "pushes, and the weights are with all of them; use "
             'hub_strategy="end", and trainer.push_to_hub() on every process'
         )
-    model._is_fsdp_managed_module = True  # type: ignore[assignment]
 
 
 def refuse_unsharded_fsdp(model: nn.Module, args: TrainingArguments) -> None:

@@ -239,6 +239,7 @@ def _whole_run(rank: int, folder: str) -> dict[str, Any]:
     return best | {"again": _found(trainer, callback)}
 
 
+@pytest.mark.slow
 def test_a_run_with_all_that_a_trainer_does(tmp_path):
     ranks = run_ranks(_whole_run, 2, str(tmp_path), timeout=120)
     found = _first(ranks)
