@@ -18,12 +18,19 @@ from transformers import (
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from chts_hf.checkpoint.final_save import save_densely, save_sparsely
+from chts_hf.checkpoint.gathered_save import gather_before_saves
 from chts_hf.checkpoint.mask_file import MASK_FILE, MaskFileError, load_masks, save_masks
 from chts_hf.checkpoint.publish import calling_trainer, publish_sparse
-from chts_hf.checkpoint.staging import stage_before_saves
+from chts_hf.checkpoint.staging import stage_before_saves, state_to_save
 from chts_hf.config import CHTsConfig
 from chts_hf.distributed import ranks
-from chts_hf.distributed.layout import is_sharded
+from chts_hf.distributed.layout import Gathered, class_name, is_sharded
+from chts_hf.distributed.shared_weights import prepare_together
+from chts_hf.distributed.trainer import (
+    begin_sharded,
+    refuse_lone_processes,
+    refuse_unsharded_fsdp,
+)
 from chts_hf.optimizers import DEEPSPEED
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
 
@@ -87,6 +94,13 @@ class CHTsCallback(TrainerCallback):
 
     # -- events ------------------------------------------------------------------------------
 
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        trainer = calling_trainer(self)
+        if trainer is not None:
+            prepare_together(trainer.accelerator)
+
     def on_train_begin(
         self,
         args: TrainingArguments,
@@ -97,9 +111,13 @@ class CHTsCallback(TrainerCallback):
         optimizer: Any,
         **kwargs: Any,
     ) -> None:
-        _refuse_unsupported_parallelism(
-            args, sharded=not self.config.is_dense and is_sharded(model)
-        )
+        _refuse_unsupported_parallelism(args)
+        if is_sharded(model):
+            begin_sharded(model)
+            if not self.config.is_dense:
+                refuse_lone_processes(model, args)
+        else:
+            refuse_unsharded_fsdp(model, args)
         _warn_of_scaled_loss(args, model)
         _refuse_second_callback(model, state)
         saved: tuple[Path, dict[str, Any]] | None = None
@@ -114,14 +132,15 @@ class CHTsCallback(TrainerCallback):
                 )
         else:
             # A second train() on the same model goes on from the links it has.
-            again = self.sparsifier is not None and self.sparsifier.model is model
-            first = self.sparsifier.masks if again and self.sparsifier is not None else None
+            before = self.sparsifier
+            again = before is not None and before.model is model and before.masks
+            first = Gathered(before.layout, before.masks) if before and again else None
             self.sparsifier = Sparsifier(
                 model,
                 optimizer,
                 self.config,
                 state.max_steps,
-                masks=first or None,
+                masks=first,
                 correlation=self.correlation,
             )
         self.sparsifier.owner = state
@@ -138,6 +157,8 @@ class CHTsCallback(TrainerCallback):
         if trainer is not None and not self.config.is_dense:
             publish_sparse(trainer, lambda: self.sparsifier)
             stage_before_saves(trainer, lambda: self.sparsifier)
+            if self.sparsifier.layout.sharded:
+                gather_before_saves(trainer, lambda: self.sparsifier)
             _come_first(self, trainer)
 
     def on_optimizer_step(
@@ -168,10 +189,10 @@ class CHTsCallback(TrainerCallback):
             return
         # This also waits until every rank has written its part of the checkpoint.
         self.sparsifier.check_ranks()
+        masks = state_to_save(self.sparsifier, args.should_save)
         with ranks.failing_together(task="write the masks of a checkpoint"):
-            if args.should_save:
-                folder = _saved_folder(args, state)
-                save_masks(folder, self.sparsifier.state_dict(), self.config)
+            if masks is not None:
+                save_masks(_saved_folder(args, state), masks, self.config)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -181,22 +202,18 @@ class CHTsCallback(TrainerCallback):
         # A search that gives a trial up calls this in its midst, where no best weights came back.
         ended = control.should_training_stop or state.global_step >= state.max_steps
         if ended and args.load_best_model_at_end and not self.config.is_dense:
-            with ranks.failing_together(task="go back to the masks of the best checkpoint"):
+            best: tuple[Path, dict[str, Any]] | None = None
+            with ranks.failing_together(task="read the masks of the best checkpoint"):
                 # Not on a machine that does not see the folder, and keeps its last weights.
                 if state.best_model_checkpoint:
-                    self._take_best_masks(Path(state.best_model_checkpoint), self.sparsifier)
+                    folder = Path(state.best_model_checkpoint)
+                    best = folder, load_masks(folder)[0]
+            with self.sparsifier.layout.beginning(best is not None):
+                if best is not None:
+                    _go_back(self.sparsifier, *best)
         self.sparsifier.close()
 
     # -- inside ------------------------------------------------------------------------------
-
-    def _take_best_masks(self, folder: Path, sparsifier: Sparsifier) -> None:
-        """The Trainer has just put the best checkpoint's weights back; its masks belong to them."""
-        masks, _ = load_masks(folder)
-        with _named_mask_file(folder):
-            # Weights and masks of that checkpoint, but the whole run's counts.
-            spent = sparsifier.topology_runtime, sparsifier.updates
-            sparsifier.load_state_dict(masks)
-            sparsifier.topology_runtime, sparsifier.updates = spent
 
     def _saved_masks(
         self, args: TrainingArguments, state: TrainerState
@@ -234,6 +251,15 @@ def _come_first(callback: CHTsCallback, trainer: Trainer) -> None:
     handler.callbacks = sorted(handler.callbacks, key=lambda other: other is not callback)
 
 
+def _go_back(sparsifier: Sparsifier, folder: Path, masks: dict[str, Any]) -> None:
+    """The Trainer has just put the best checkpoint's weights back; its masks belong to them."""
+    with _named_mask_file(folder):
+        # Weights and masks of that checkpoint, but the whole run's counts.
+        spent = sparsifier.topology_runtime, sparsifier.updates
+        sparsifier.load_state_dict(masks)
+        sparsifier.topology_runtime, sparsifier.updates = spent
+
+
 @contextmanager
 def _named_mask_file(folder: Path) -> Iterator[None]:
     """Have what is refused of a state say which file it came from."""
@@ -258,7 +284,7 @@ def _saved_folder(args: TrainingArguments, state: TrainerState) -> Path:
     return max(written, key=lambda path: path.stat().st_mtime_ns).parent
 
 
-def _refuse_unsupported_parallelism(args: TrainingArguments, sharded: bool) -> None:
+def _refuse_unsupported_parallelism(args: TrainingArguments) -> None:
     """Refuse what would leave some copy of the weights, or a checkpoint, without its masks."""
     if args.n_gpu > 1:
         raise ValueError(
@@ -267,12 +293,6 @@ def _refuse_unsupported_parallelism(args: TrainingArguments, sharded: bool) -> N
         )
     if args.deepspeed:
         raise ValueError(DEEPSPEED)
-    if args.fsdp or sharded:
-        raise ValueError(
-            "FSDP is not supported through the Trainer; use DistributedDataParallel (torchrun, or "
-            "accelerate launch without FSDP), or a loop of your own with chts_hf.Sparsifier after "
-            "FSDP2's fully_shard(model)"
-        )
 
 
 def _refuse_second_callback(model: nn.Module, state: TrainerState) -> None:
@@ -300,5 +320,5 @@ def _warn_of_scaled_loss(args: TrainingArguments, model: nn.Module) -> None:
             "Trainer's loss and gradients come out multiplied. Pass compute_loss_func="
             "chts_hf.translation.TokenLoss() to the Trainer (exact), or set "
             "model.accepts_loss_kwargs = False before making it. Ignore this if you did.",
-            type(model).__name__, args.gradient_accumulation_steps,
+            class_name(model), args.gradient_accumulation_steps,
         )  # fmt: skip

@@ -69,6 +69,7 @@ class Sparsifier:
             under FSDP2, of the shape of this process's shard.
         ever: likewise, True where there ever was a link, before a resume too.
         targets: what is sparsified.
+        layout: where the elements of the weights are.
         step_count: optimizer steps seen.
         turnover: layer → what the last update changed, for the layers that it touched.
 
@@ -112,7 +113,7 @@ class Sparsifier:
         self.masks: dict[str, Tensor] = {}
         self._parameters = {t.parameter_name: t.weight for t in self.targets}
         scaler = scaler or getattr(optimizer, "scaler", None)
-        self._layout = layout_of(model, self._parameters, scaler)
+        self.layout = layout_of(model, self._parameters, scaler)
         self._layer_config = {t.name: config.for_layer(t.name) for t in self.targets}
         self._pairs = find_pairs(self.targets)
         self._blocks = blocks_of(self.targets, self._pairs)
@@ -134,7 +135,7 @@ class Sparsifier:
             self.ever[name] = torch.zeros_like(local(weight), dtype=torch.bool)
             if config.regrow_init == "history" and config.regrowth != "none":
                 self._history[name] = torch.zeros_like(local(weight), requires_grad=False)
-        with self._layout.beginning(state is not None, masks is not None):
+        with self.layout.beginning(state is not None, masks is not None):
             if state is not None:
                 self.load_state_dict(state)
             elif self.targets:
@@ -187,7 +188,7 @@ class Sparsifier:
         Raises:
             RuntimeError: names the first layer whose masks differ.
         """
-        self._layout.check(self.masks)
+        self.layout.check(self.masks)
 
     def close(self) -> None:
         """Let go of model and optimizer; masks and statistics stay readable, zeros stay zero."""
@@ -213,7 +214,7 @@ class Sparsifier:
             ``updates``; ``topology_runtime`` in seconds.
         """
         if self._stats is None:  # masks change at updates only
-            masks, ever = (Gathered(self._layout, parts) for parts in (self.masks, self.ever))
+            masks, ever = (Gathered(self.layout, parts) for parts in (self.masks, self.ever))
             self._stats = network_stats(self.targets, self._pairs, masks, ever)
         return self._stats | {"updates": self.updates, "topology_runtime": self.topology_runtime}
 
@@ -228,7 +229,7 @@ class Sparsifier:
             are whole, on the host, and the first process alone has them.
         """
         parts = self._parameters, self.masks, self.ever, self._history
-        return whole_tensors(self._layout, *parts) | {
+        return whole_tensors(self.layout, *parts) | {
             "config": self.config.to_dict(),
             "step_count": self.step_count,
             "updates": self.updates,
@@ -249,10 +250,10 @@ class Sparsifier:
         Raises:
             ValueError: the state is of another configuration, model or weights, or lacks history.
         """
-        check_state(state, self.config, self._parameters, self._layout, self._history.keys())
+        check_state(state, self.config, self._parameters, self.layout, self._history.keys())
         for key, mine in (("masks", self.masks), ("ever", self.ever), ("history", self._history)):
             for name, part in mine.items():
-                part.copy_(self._layout.part(name, state[key][name]))
+                part.copy_(self.layout.part(name, state[key][name]))
         self._stats = None
         self.step_count, self.updates = state["step_count"], state["updates"]
         self.topology_runtime = state["topology_runtime"]
@@ -273,7 +274,7 @@ class Sparsifier:
         fingerprints = {}
         for target in self.targets:
             config, name = self._layer_config[target.name], target.parameter_name
-            target = whole(target, self._layout)
+            target = whole(target, self.layout)
             ends = self._initial[target.name], self._final[target.name]
             if given is not None:
                 mask = initialise.given_mask(target, given[name])
@@ -284,14 +285,14 @@ class Sparsifier:
             if given is not None or config.init == "from_weights":
                 ends = initialise.sparsities_from_weights(mask, config, ends[1])
                 self._initial[target.name], self._final[target.name] = ends
-            write_part(target, self._layout, self.masks[name], mask)
+            write_part(target, self.layout, self.masks[name], mask)
             if self.config.rescale_init and given is None:
                 initialise.rescale(target, mask)
                 weight = target.view(target.weight)
-                write_part(target, self._layout, local(self._parameters[name]).data, weight)
-            if self._layout.sharded:
+                write_part(target, self.layout, local(self._parameters[name]).data, weight)
+            if self.layout.sharded:
                 fingerprints[target.name] = fingerprint(mask)
-        self._layout.check_copies(fingerprints)
+        self.layout.check_copies(fingerprints)
         self._enforce()
         for name, weight in self._parameters.items():
             self.ever[name].copy_(self.masks[name])
@@ -318,14 +319,14 @@ class Sparsifier:
         self.check_ranks()  # the shared result would cover up a difference
         self.turnover = {}
         gradients = self._gradients.take()
-        links = link_counts(self.targets, self.masks, self._layout)
+        links = link_counts(self.targets, self.masks, self.layout)
         due = [
             block
             for targets, pairs in self._blocks
             if (block := self._block(targets, pairs, gradients, links)) is not None
         ]
         regrown = False
-        for block, results in update_layers(due, self.config.seed, self.updates + 1, self._layout):
+        for block, results in update_layers(due, self.config.seed, self.updates + 1, self.layout):
             regrown |= self._apply_block(block, results)
         self.updates += 1
         if regrown:
@@ -356,7 +357,7 @@ class Sparsifier:
         with needing_memory(block.names):
             for layer, result in zip(block.layers, results, strict=True):
                 name = layer.target.parameter_name
-                change = turnover(layer, result, self._layout)
+                change = turnover(layer, result, self.layout)
                 tensors = self.masks[name], self.ever[name], self._history.get(name)
                 write_links(layer.target, result, *tensors, self._optimizer)
                 self.turnover[layer.target.name] = change

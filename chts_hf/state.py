@@ -26,10 +26,15 @@ def whole_tensors(
     """
     return {
         "weights": _fingerprints(layout, parameters),
-        "masks": dict(_gather(layout, masks)),
+        "masks": whole_masks(layout, masks),
         "ever": dict(_gather(layout, ever)),
         "history": dict(_gather(layout, history)),
     }
+
+
+def whole_masks(layout: Whole, masks: Parts) -> dict[str, Tensor]:
+    """Masks of their parameters' whole shapes, on the ranks that :func:`whole_tensors` says."""
+    return dict(_gather(layout, masks))
 
 
 def _gather(layout: Whole, parts: Parts) -> Iterator[tuple[str, Tensor]]:

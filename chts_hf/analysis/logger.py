@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from chts_hf.analysis.graph import Network
 from chts_hf.analysis.history import HistoryWriter, read_history
 from chts_hf.analysis.measures import MEASURES, measure
-from chts_hf.analysis.network import Chain, Mask, as_mask, chains_of, layer_masks, single_layer
+from chts_hf.analysis.network import Chain, Mask, as_mask, chains_of, single_layer
 from chts_hf.analysis.structure import expected_overlap
 from chts_hf.apply import Turnover
 from chts_hf.callback import LOGGED, CHTsCallback
+from chts_hf.distributed.layout import Gathered
 from chts_hf.sparsifier import Sparsifier
-from chts_hf.targets import Target, find_pairs
+from chts_hf.targets import find_pairs
 
 
 class TopologyLogger(TrainerCallback):
@@ -143,16 +144,17 @@ class TopologyLogger(TrainerCallback):
             return
         self._updates = sparsifier.updates
         if not state.is_world_process_zero:
+            if sparsifier.layout.sharded and state.global_step == 0:
+                self._record(sparsifier, 0, False)  # which gathers what the first process writes
             return
         assert args.output_dir is not None  # the sparse callback needs it too
         self._writer = HistoryWriter(args.output_dir, state.global_step)
         self._writer.describe(
             {t.name: {"kind": t.kind, "shape": t.shape} for t in sparsifier.targets},
-            {chain.name: chain.layers for chain in self._chains(sparsifier)},
+            {chain.name: chain.layers for chain in _chains(sparsifier)},
             sparsifier.config.to_dict(),
         )
         if state.global_step == 0:
-            self._first = layer_masks(sparsifier.targets, sparsifier.masks)
             self._record(sparsifier, 0, True)
         else:
             self._first = self._first_masks(args.output_dir)
@@ -161,10 +163,6 @@ class TopologyLogger(TrainerCallback):
         """Those that the run began with, before it was resumed; empty if nobody kept them."""
         history = read_history(run_folder)
         return history.masks(0) if history is not None and 0 in history.frames else {}
-
-    def _chains(self, sparsifier: Sparsifier) -> list[Chain]:
-        masks = layer_masks(sparsifier.targets, sparsifier.masks)
-        return chains_of(sparsifier.targets, find_pairs(sparsifier.targets), masks)
 
     def _total_updates(self, sparsifier: Sparsifier) -> int:
         plan = sparsifier.plan
@@ -177,7 +175,14 @@ class TopologyLogger(TrainerCallback):
 
     def _record(self, sparsifier: Sparsifier, step: int, writes: bool) -> None:
         stats = sparsifier.stats()
-        layers = {t.name: self._counts(sparsifier, t, mask) for t, mask in _views(sparsifier)}
+        masks, ever = _views(sparsifier, sparsifier.masks), _views(sparsifier, sparsifier.ever)
+        if step == 0 and writes:
+            self._first = {name: as_mask(mask) for name, mask in masks.items()}
+        turnover = sparsifier.turnover
+        layers = {
+            name: self._counts(name, mask, ever[name], turnover.get(name, Turnover(0, 0, 0)))
+            for name, mask in masks.items()
+        }
         totals = {
             name: sum(counts[name] or 0 for counts in layers.values())
             for name in ("removed", "overlap", "from_start", "links")
@@ -191,18 +196,17 @@ class TopologyLogger(TrainerCallback):
             return
         record = {"step": step, "update": self._updates, **self._latest, "layers": layers}
         if self._updates in self._kept(sparsifier):
-            self._writer.frame(step, {t.name: mask for t, mask in _views(sparsifier)})
-            record["measures"] = self._measure(sparsifier)
+            self._writer.frame(step, masks)
+            record["measures"] = self._measure(sparsifier, masks)
         self._writer.record(record)
 
-    def _counts(self, sparsifier: Sparsifier, target: Target, mask: Tensor) -> dict[str, Any]:
+    def _counts(self, name: str, mask: Tensor, ever: Tensor, change: Turnover) -> dict[str, Any]:
         links = int(torch.count_nonzero(mask))
-        change = sparsifier.turnover.get(target.name, Turnover(0, 0, 0))
-        first = self._first.get(target.name)
+        first = self._first.get(name)
         expected = expected_overlap(mask.numel(), links, change.removed, change.regrown)
         return {
             "links": links,
-            "ever": int(torch.count_nonzero(target.view(sparsifier.ever[target.parameter_name]))),
+            "ever": int(torch.count_nonzero(ever)),
             "active_out": int(torch.count_nonzero(mask.any(dim=1))),
             "active_in": int(torch.count_nonzero(mask.any(dim=0))),
             "removed": change.removed,
@@ -212,12 +216,14 @@ class TopologyLogger(TrainerCallback):
             "from_start": None if first is None else int(np.count_nonzero(as_mask(mask) & first)),
         }
 
-    def _measure(self, sparsifier: Sparsifier) -> dict[str, dict[str, float]]:
+    def _measure(
+        self, sparsifier: Sparsifier, masks: dict[str, Tensor]
+    ) -> dict[str, dict[str, float]]:
         if not self.measures:
             return {}
-        chains = self._chains(sparsifier) or [
-            single_layer(name, mask)
-            for name, mask in layer_masks(sparsifier.targets, sparsifier.masks).items()
+        arrays = {name: as_mask(mask) for name, mask in masks.items()}
+        chains = chains_of(sparsifier.targets, find_pairs(sparsifier.targets), arrays) or [
+            single_layer(name, mask) for name, mask in arrays.items()
         ]
         found = {c.name: measure(Network(c, self.seed), self.measures) for c in chains}
         return {
@@ -226,5 +232,13 @@ class TopologyLogger(TrainerCallback):
         }
 
 
-def _views(sparsifier: Sparsifier) -> list[tuple[Target, Tensor]]:
-    return [(t, t.view(sparsifier.masks[t.parameter_name])) for t in sparsifier.targets]
+def _views(sparsifier: Sparsifier, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Target → its matrix, whole. Every process must ask, where the weights are sharded."""
+    whole = Gathered(sparsifier.layout, parts)
+    return {t.name: t.view(whole[t.parameter_name]) for t in sparsifier.targets}
+
+
+def _chains(sparsifier: Sparsifier) -> list[Chain]:
+    """The chains of layers; their names hold for any masks, and here none are looked at."""
+    none = {t.name: np.zeros(t.shape, dtype=bool) for t in sparsifier.targets}
+    return chains_of(sparsifier.targets, find_pairs(sparsifier.targets), none)

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 _STATE = "trainer_state.json"
+#: What accelerate calls the parts of a checkpoint with FSDP: NAME.bin, or a folder NAME_0.
+SHARDED = ("pytorch_model_fsdp", "optimizer")
 # What a file that says something else than it should may end in, whatever reads it.
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, RuntimeError)
 
@@ -68,7 +70,8 @@ def problem_with(checkpoint: Path, step: int, sparse: bool) -> str | None:
             for file in checkpoint.glob("*.safetensors")
             if file.name not in (MASK_FILE, PART_FILE)
         ]
-        if not tensors:
+        sharded = _is_sharded(checkpoint)
+        if not tensors and not sharded:
             return "it has no weights"
         for index in checkpoint.glob("*.safetensors.index.json"):
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -77,12 +80,30 @@ def problem_with(checkpoint: Path, step: int, sparse: bool) -> str | None:
         for file in tensors:
             with safe_open(file, framework="pt"):
                 pass  # its header says how long it must be
-        for name in ("optimizer.pt", "scheduler.pt"):
-            if not zipfile.is_zipfile(checkpoint / name):
-                return f"{name} is missing or cut off"
+        if sharded:
+            for name in SHARDED:
+                if not _is_whole(checkpoint, name):
+                    return f"{name} is missing or cut off"
+        elif not zipfile.is_zipfile(checkpoint / "optimizer.pt"):
+            return "optimizer.pt is missing or cut off"
+        if not zipfile.is_zipfile(checkpoint / "scheduler.pt"):
+            return "scheduler.pt is missing or cut off"
         return _problem_with_masks(checkpoint, tensors) if sparse else None
     except (OSError, SafetensorError, *_DAMAGE) as error:
         return str(error) or type(error).__name__
+
+
+def _is_sharded(checkpoint: Path) -> bool:
+    """Whether the Trainer wrote a checkpoint with FSDP, in one file for all or in one for each."""
+    return any(checkpoint.glob(f"{SHARDED[0]}*"))
+
+
+def _is_whole(checkpoint: Path, name: str) -> bool:
+    # Of a folder with a file from each process, .metadata is written last, when all are there.
+    metadata = checkpoint / f"{name}_0" / ".metadata"
+    if metadata.is_file():
+        return metadata.stat().st_size > 0
+    return zipfile.is_zipfile(checkpoint / f"{name}.bin")
 
 
 def _problem_with_masks(checkpoint: Path, tensors: list[Path]) -> str | None:

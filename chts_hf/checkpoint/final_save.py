@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from chts_hf.checkpoint.save import MaskMaker, nonzero_mask, write_sparse
+from chts_hf.checkpoint.tensors import tensors_of
 from chts_hf.config import CHTsConfig
+from chts_hf.distributed.layout import is_sharded
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +51,16 @@ class SparseSaver:
         self.model = model
         self.masks = masks
         self.config = config
+        self._whole: dict[str, Tensor] | None = None
+
+    @contextmanager
+    def gathered(self, masks: dict[str, Tensor]) -> Iterator[None]:
+        """Within this, a state dict that is given is the whole model, and these are its masks."""
+        self._whole = masks
+        try:
+            yield
+        finally:
+            self._whole = None
 
     def __call__(
         self,
@@ -60,8 +74,16 @@ class SparseSaver:
         model, folder = self.model, Path(save_directory)
         options = {name: value for name, value in options.items() if value not in _NOTHING}
         # A training checkpoint is dense whatever its weights are, so they are not looked at.
-        sparse = {} if _CHECKPOINT.fullmatch(folder.name) else self._sparse_weights()
-        if not sparse or state_dict is not None or options:
+        checkpoint = is_checkpoint(folder)
+        if is_sharded(model) and not checkpoint and self._whole is None:
+            raise ValueError(
+                "the model's weights are sharded over processes; trainer.save_model(folder), "
+                "called by every process, gathers and saves them"
+            )
+        weights = dict(model.named_parameters()) if self._whole is None else state_dict or {}
+        sparse = {} if checkpoint else self._sparse_weights(weights)
+        whole = state_dict is None or self._whole is not None
+        if not sparse or not whole or options:
             if sparse and options:
                 logger.warning(
                     "%s is saved densely, because of %s; save_pretrained without them, or "
@@ -76,16 +98,22 @@ class SparseSaver:
                 **options,
             )
         elif is_main_process:
-            write_sparse(model, folder, sparse, self.config, None, max_shard_size, {})
+            tensors = tensors_of(model, state_dict)
+            write_sparse(model, folder, sparse, self.config, None, max_shard_size, {}, tensors)
 
-    def _sparse_weights(self) -> dict[str, MaskMaker]:
+    def _sparse_weights(self, weights: Mapping[str, Tensor]) -> dict[str, MaskMaker]:
         """The weights that were trained sparsely and still are, and what makes their masks."""
-        weights = dict(self.model.named_parameters())
+        masks = self.masks if self._whole is None else self._whole
         return {
             name: _links(weights[name], mask)
-            for name, mask in self.masks.items()
+            for name, mask in masks.items()
             if name in weights and bool((weights[name] == 0).any())
         }
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is one that the Trainer resumes from."""
+    return _CHECKPOINT.fullmatch(folder.name) is not None
 
 
 def save_sparsely(model: nn.Module, masks: dict[str, Tensor], config: CHTsConfig) -> None:

@@ -30,6 +30,7 @@ from chts_hf.checkpoint.mask_file import save_masks
 from chts_hf.checkpoint.model_card import model_card
 from chts_hf.checkpoint.save import SparseSizes
 from chts_hf.checkpoint.section import SparseFileError
+from chts_hf.distributed.layout import class_name
 from chts_hf.machine import machine_kind
 from chts_hf.sparsifier import Sparsifier
 
@@ -112,7 +113,7 @@ class _Pushes:
             trainer.hub_model_id or trainer.args.hub_model_id or self._folder.absolute().name,
             sparsifier.config,
             sparsifier.stats(),
-            architecture=type(sparsifier.model).__name__,
+            architecture=class_name(sparsifier.model),
             sizes=_sizes(self._folder),
             results=self._results(sparsifier),
             draft=draft,

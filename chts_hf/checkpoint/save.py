@@ -36,7 +36,7 @@ from chts_hf.checkpoint.section import (
 from chts_hf.checkpoint.tensor_file import DTYPES, Entry, dense_size
 from chts_hf.checkpoint.tensors import Tensors, tensors_of
 from chts_hf.config import CHTsConfig
-from chts_hf.distributed.layout import refuse_sharded
+from chts_hf.distributed.layout import class_name, refuse_sharded
 from chts_hf.sparsifier import attached_sparsifier
 from chts_hf.targets import find_targets
 
@@ -354,6 +354,6 @@ def _config_values(model: PreTrainedModel) -> dict[str, Any]:
     """The config.json that ``save_pretrained`` would write."""
     config = copy.deepcopy(model.config)
     config.dtype = str(model.dtype).removeprefix("torch.")
-    config.architectures = [type(model).__name__]
+    config.architectures = [class_name(model)]
     values: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
     return {n: v for n, v in values.items() if n not in ("quantization_config", WEIGHTS_FIELD)}

@@ -79,9 +79,11 @@ class _Saves:
             logger.info("%s is whole and of this step, so it is not written again", folder)
             return
         together = ranks.failing_together(task="prepare a checkpoint")
+        early = bool(args.save_total_limit) or on_signal
+        state = state_to_save(sparsifier, args.should_save) if early else None
         with nullcontext() if on_signal else together:
             if args.should_save:
-                _prepare(folder, sparsifier, whole=bool(args.save_total_limit) or on_signal)
+                _prepare(folder, sparsifier, state)
         save(model, trial)
         if on_signal and args.should_save:
             save_masks(folder, sparsifier.state_dict(), sparsifier.config)
@@ -99,9 +101,22 @@ def _holds(folder: Path, step: int, sparsifier: Sparsifier) -> bool:
     return bool({name: tuple(found) for name, found in saved.items()} == mine)
 
 
-def _prepare(folder: Path, sparsifier: Sparsifier, *, whole: bool) -> None:
+def state_to_save(sparsifier: Sparsifier, saves: bool) -> dict[str, Any] | None:
+    """The state, where it is to be written; None elsewhere. Every rank must call it.
+
+    Args:
+        sparsifier: whose state.
+        saves: whether this rank writes files. Where weights are sharded, the first one alone does.
+    """
+    if not sparsifier.layout.sharded:
+        return sparsifier.state_dict() if saves else None
+    state = sparsifier.state_dict()
+    return state if ranks.rank() == 0 else None
+
+
+def _prepare(folder: Path, sparsifier: Sparsifier, state: dict[str, Any] | None) -> None:
     for stale in (MASK_FILE, "trainer_state.json"):  # of a run that was killed here
         (folder / stale).unlink(missing_ok=True)
-    if whole:
+    if state is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        stage_masks(folder, sparsifier.state_dict(), sparsifier.config)
+        stage_masks(folder, state, sparsifier.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -26,18 +27,21 @@ class Tensors:
     stored_names: dict[str, str]
 
 
-def tensors_of(model: PreTrainedModel) -> Tensors:
+def tensors_of(model: PreTrainedModel, weights: Mapping[str, Tensor] | None = None) -> Tensors:
     """The tensors of a model, by the names that ``save_pretrained`` would give them.
 
     Args:
         model: the model; on the "meta" device the names alone mean something.
+        weights: its state dict, if not what it holds itself, as where it is sharded. Shared weights
+            are one tensor.
 
     Raises:
         ValueError: a tensor has a dtype that no checkpoint holds.
     """
     # The parameters themselves: what is on "meta" has no address to recognise it by.
-    state = {n: t for n, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
-    places = {name: _place(parameter) for name, parameter in model.named_parameters()}
+    found = model.state_dict(keep_vars=True) if weights is None else weights
+    state = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+    places = {name: _place(state[name]) for name, _ in model.named_parameters() if name in state}
     for name in getattr(model, "_keys_to_ignore_on_save", None) or ():
         state.pop(name, None)
     state = remove_tied_weights_from_state_dict(state, model)

@@ -210,7 +210,16 @@ class Gathered(Mapping[str, Tensor]):
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether parameters of a model are DTensors, which is what FSDP2 makes of them."""
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    # A forward pass may have left weights whole; the modules stay what FSDP2 made of them.
+    return any(isinstance(module, FSDPModule) for module in model.modules()) or any(
+        isinstance(parameter, DTensor) for parameter in model.parameters()
+    )
+
+
+def class_name(model: nn.Module | None) -> str:
+    """The name of a model's class; FSDP2 makes subclasses of the classes that it shards."""
+    name = type(model).__name__
+    return name.removeprefix("FSDP") if isinstance(model, FSDPModule) else name
 
 
 def reshard(model: nn.Module) -> None:

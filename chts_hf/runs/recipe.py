@@ -21,6 +21,7 @@ from chts_hf.callback import CHTsCallback
 from chts_hf.checkpoint.mask_file import MaskFileError
 from chts_hf.checkpoint.section import SparseFileError
 from chts_hf.config import CHTsConfig
+from chts_hf.distributed.layout import Gathered
 from chts_hf.machine import machine_kind
 from chts_hf.runs import report
 from chts_hf.runs.plots import plot_run
@@ -37,6 +38,7 @@ class MaskSnapshot(TrainerCallback):
         self.sparse = sparse
         self.layer: str | None = None
         self.before: Tensor | None = None
+        self._after: Tensor | None = None
         self.step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -49,15 +51,21 @@ class MaskSnapshot(TrainerCallback):
             self.layer = target.name
             self.before = self._mask().clone()
 
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Copy it again, while all processes are there."""
+        if self.layer is not None:
+            self._after = self._mask().clone()
+
     def after(self) -> Tensor | None:
-        """Return that layer's mask as it is now."""
-        return None if self.layer is None else self._mask()
+        """Return that layer's mask as it was when training ended."""
+        return self._after
 
     def _mask(self) -> Tensor:
         assert self.sparse.sparsifier is not None
         sparsifier = self.sparse.sparsifier
         target = next(one for one in sparsifier.targets if one.name == self.layer)
-        return target.view(sparsifier.masks[target.parameter_name])
+        whole = Gathered(sparsifier.layout, sparsifier.masks)
+        return target.view(whole[target.parameter_name])
 
 
 def describe_run(

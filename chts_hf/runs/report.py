@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
+from chts_hf.distributed.layout import reshard
 from chts_hf.targets import Target
 
 _WIDTH = 84
@@ -18,10 +21,12 @@ _WIDTH = 84
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:
     """Count the parameters of a model, shared ones once, and how many of them are not zero."""
+    reshard(model)  # so that all processes see shards, or none of them
     parameters = list(model.parameters())
+    wholes = (p.full_tensor() if isinstance(p, DTensor) else p for p in parameters)
     return {
         "total_parameters": sum(parameter.numel() for parameter in parameters),
-        "nonzero_parameters": sum(int(torch.count_nonzero(p)) for p in parameters),
+        "nonzero_parameters": sum(int(torch.count_nonzero(whole)) for whole in wholes),
     }
 
 
@@ -47,7 +52,7 @@ def network_results(stats: Mapping[str, Any], targets: Iterable[Target]) -> dict
         for target in targets:
             entry = full.setdefault(target.kind, {"links": 0, "weights": 0, "sparsity": 0.0})
             for count in ("links", "weights"):
-                entry[count] += target.view(target.weight).numel()
+                entry[count] += math.prod(target.shape)
         weights = sum(entry["weights"] for entry in full.values())
         stats = {**stats, "by_kind": full, "links": weights, "weights": weights}
     by_kind = {kind: stats["by_kind"][kind] for kind in sorted(stats["by_kind"], key=_place)}

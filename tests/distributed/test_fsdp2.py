@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,18 +10,24 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+
+from chts_hf import CHTsConfig, find_targets, last_complete_checkpoint, load_sparse
+from chts_hf.analysis.history import read_history
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "accelerate" / "fsdp2.yaml"
+STATES = "FSDP_STATE_DICT_TYPE"
 
 # accelerate has FSDP on GPUs only, and without a word takes DDP elsewhere; so where there is none
-# it is told that there are some. It does not shard models whose embeddings are tied three times.
+# it is told that there are some. Models whose embeddings are shared need shared_weights_together.
 LOOP = """
 import sys, torch
 import torch.distributed as dist
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
 from chts_hf import CHTsConfig, Sparsifier
+from chts_hf.distributed.shared_weights import shared_weights_together
 from tests.builders import tiny_marian
 
 on_gpu = torch.cuda.is_available()
@@ -29,9 +36,10 @@ if not on_gpu:
     PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 accelerator = Accelerator(cpu=not on_gpu)
 assert accelerator.is_fsdp2
-model = tiny_marian(tie_word_embeddings=False, share_encoder_decoder_embeddings=False)
+model = tiny_marian()
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-model, optimizer = accelerator.prepare(model, optimizer)
+with shared_weights_together(accelerator, model):
+    model, optimizer = accelerator.prepare(model, optimizer)
 config = CHTsConfig(method="rigl", sparsity=0.8, update_interval=2)
 sparsifier = Sparsifier(accelerator.unwrap_model(model), optimizer, config, total_steps=9)
 first = sparsifier.state_dict()["masks"]
@@ -53,24 +61,51 @@ if accelerator.is_main_process:
 accelerator.end_training()
 """
 
-TRAINER = """
-import sys
-from pathlib import Path
-from chts_hf import CHTsCallback, CHTsConfig
-from tests.builders import tiny_marian, tiny_trainer
+RECIPE = """
+import runpy, sys, torch
+from tests.distributed.sharding import have_accelerate_shard_on_cpus
 
-model = tiny_marian(tie_word_embeddings=False, share_encoder_decoder_embeddings=False)
-callback = CHTsCallback(CHTsConfig(sparsity=0.8, update_interval=2))
-tiny_trainer(Path(sys.argv[1]), [callback], model, steps=4, use_cpu=False).train()
+if not torch.cuda.is_available():
+    have_accelerate_shard_on_cpus()
+sys.argv = ["recipes/translation.py", *sys.argv[2:]]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+#: The demo, so small that it takes seconds.
+DEMO = {
+    "max_steps": 8,
+    "eval_steps": 4,
+    "save_strategy": "steps",
+    "save_steps": 4,
+    "embedded_train": 80,
+    "embedded_validation": 6,
+    "embedded_test": 7,
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "attention_heads": 2,
+    "ffn_dim": 32,
+    "vocab_size": 300,
+    "per_device_train_batch_size": 8,
+    "num_beams": 2,
+    "chts.sparsity": 0.8,
+    "chts.update_interval": 2,
+}
 
 
 def _run(
-    folder: Path, script: str, start: list[str], **environment: str
+    folder: Path, script: str, start: list[str], *options: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     (folder / "script.py").write_text(script)
     return subprocess.run(
-        [sys.executable, "-m", *start, str(folder / "script.py"), str(folder / "found.pt")],
+        [
+            sys.executable,
+            "-m",
+            *start,
+            str(folder / "script.py"),
+            str(folder / "found.pt"),
+            *options,
+        ],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         cwd=ROOT,
         capture_output=True,
@@ -122,10 +157,50 @@ def test_a_loop_on_gpus_with_the_configuration_as_it_is(tmp_path):
     _check(tmp_path, processes)
 
 
+def _demo(folder: Path, **changes: object) -> list[str]:
+    options = {"output_dir": folder / "out", **DEMO, **changes}
+    given = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    return ["configs/demo.yaml", *given]
+
+
+def _check_demo(folder: Path, processes: int) -> None:
+    results = json.loads((folder / "out" / "all_results.json").read_text())
+    assert results["processes"] == processes
+    assert results["topology_updates"] == 3
+    assert results["sparsity"] == pytest.approx(0.8, abs=0.005)
+    assert results["nonzero_parameters"] < results["total_parameters"]
+    model = load_sparse(folder / "out")
+    weights = [target.weight for target in find_targets(model, CHTsConfig(sparsity=0.8))]
+    assert sum(weight.numel() for weight in weights) == results["sparsified_weights"]
+    assert sum(int(torch.count_nonzero(weight)) for weight in weights) <= results["links"]
+    last = folder / "out" / "checkpoint-8"
+    assert last_complete_checkpoint(folder / "out") == str(last)
+    assert (last / "pytorch_model_fsdp_0" / ".metadata").is_file()
+    assert read_history(folder / "out") is not None
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there the launcher's test does the same")
+def test_the_recipe_of_the_page(tmp_path):
+    """With the settings of the configuration as accelerate's launcher hands them over."""
+    config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["fsdp_config"]
+    settings = {name.upper(): str(value).lower() for name, value in config.items()}
+    settings |= {name: settings[name].upper() for name in ("FSDP_AUTO_WRAP_POLICY", STATES)}
+    settings |= {"ACCELERATE_USE_CPU": "true", "ACCELERATE_USE_FSDP": "true"}
+    start = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = _run(tmp_path, RECIPE, start, *_demo(tmp_path, use_cpu=True), **settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    _check_demo(tmp_path, 2)
+
+
 @pytest.mark.gpu
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_the_trainer_on_gpus_refuses_on_its_first_step(tmp_path):
-    done = _run(tmp_path, TRAINER, _launch(torch.cuda.device_count()))
-    assert done.returncode != 0
-    assert "ValueError: FSDP is not supported through the Trainer" in done.stderr
+def test_the_recipe_of_the_page_on_gpus(tmp_path):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("accelerate shards over several GPUs only")
+    processes = torch.cuda.device_count()
+    done = _run(tmp_path, RECIPE, _launch(processes), *_demo(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    _check_demo(tmp_path, processes)

@@ -73,12 +73,27 @@ def alone(tmp_path):
 
 
 @pytest.mark.usefixtures("alone")
-def test_the_trainer_refuses_sharded_weights(tmp_path):
-    """Also where the arguments do not say so, because accelerate was told on its command line."""
-    model = shard(tiny_marian())
-    callback = CHTsCallback(CHTsConfig(sparsity=0.8))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"enable_jit_checkpoint": True}, 'enable_jit_checkpoint=True .* save_strategy="steps"'),
+        ({"push_to_hub": True}, "hub_strategy='every_save' does not work .* hub_strategy=\"end\""),
+        ({"torch_compile": True}, "torch_compile=True does not work where the weights are sharded"),
+        ({}, r"lm_head.weight should be one with another .*callbacks=\[...\].* fully_shard"),
+    ],
+)
+def test_the_trainer_refuses_what_sharded_processes_do_not_do_together(tmp_path, changes, message):
+    """The last of them: a weight that several modules share, and one was sharded alone."""
+    model = tiny_marian()
+    if not changes:
+        fully_shard(model.lm_head, mesh=dist.init_device_mesh("cpu", (1,)))
+    shard(model)
+    if "torch_compile" in changes:
+        model._orig_mod = nn.Identity()  # as torch.compile leaves it
     arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
-    with pytest.raises(ValueError, match=r"FSDP is not supported through .* fully_shard\(model\)"):
+    arguments.__dict__.update(changes)
+    callback = CHTsCallback(CHTsConfig(sparsity=0.8))
+    with pytest.raises(ValueError, match=message):
         callback.on_train_begin(
             arguments, TrainerState(), TrainerControl(), model=model, optimizer=None
         )
@@ -103,7 +118,7 @@ def test_the_examples_of_the_page_run_as_they_are_printed(tmp_path):
     names |= {"Sparsifier": Sparsifier, "fully_shard": fully_shard, "torch": torch, "dist": dist}
     exec(code["fsdp2"], names)
     first = names["sparsifier"]
-    assert first._layout.sharded
+    assert first.layout.sharded
     names["model"](**batch(0)).loss.backward()
     names["optimizer"].step()
     first.step()

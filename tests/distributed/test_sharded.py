@@ -101,7 +101,7 @@ def _result(
     weights, states = dcp.get_state_dict(model, optimizer, options=FULL)
     return {
         "world": ranks.world_size(),
-        "sharded": isinstance(sparsifier._layout, Sharded),
+        "sharded": isinstance(sparsifier.layout, Sharded),
         "stats": sparsifier.stats(),
         "turnover": dict(sparsifier.turnover),
         "state": sparsifier.state_dict(),
@@ -303,7 +303,7 @@ def _from_a_file(rank: int, folder: str) -> dict[str, Any]:
     sparsifier = Sparsifier(model, None, config, total_steps=100)
     return {
         "world": ranks.world_size(),
-        "sharded": sparsifier._layout.sharded,
+        "sharded": sparsifier.layout.sharded,
         "masks": sparsifier.state_dict()["masks"],
     }
 

@@ -63,7 +63,7 @@ def test_deepspeed_whose_engine_was_taken_off():
     [
         ({"_n_gpu": 2}, r"the Trainer would use nn.DataParallel .* torchrun or accelerate launch"),
         ({"deepspeed": "zero.json"}, "DeepSpeed is not supported: .* use DistributedDataParallel"),
-        ({"fsdp": "full_shard"}, "FSDP is not supported through the Trainer; use Distributed"),
+        ({"fsdp": True}, "fsdp is set, but accelerate has not .* on GPUs only.* works: .* without"),
     ],
 )
 def test_the_trainer_with_more_than_one_copy_or_part_of_the_weights(tmp_path, setting, message):
