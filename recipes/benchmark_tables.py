@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 Report = dict[str, Any]
@@ -21,6 +23,17 @@ def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def mean_and_error(values: Sequence[float | None], digits: int) -> str:
+    """The mean ± its standard error, if there are several; a dash if there is none."""
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return "–"
+    text = f"{mean(numbers):.{digits}f}"
+    if len(numbers) > 1:
+        text += f" ± {stdev(numbers) / math.sqrt(len(numbers)):.{digits}f}"
+    return text
 
 
 def _training(report: Report) -> str:

@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-from benchmark_tables import RESULTS, TABLES, benchmark_table, markdown_table
+from benchmark_tables import RESULTS, TABLES, benchmark_table, markdown_table, mean_and_error
 from compact_mlp import compact_table
 from trial_tables import trial_table
 
@@ -139,7 +138,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     for (method, sparsity), group in sorted(rows.items(), key=order):
         cells = [method, f"{sparsity:g}"]
         for _, key, digits in measured:
-            cells.append(_mean([run.get(key) for run in group], digits))
+            cells.append(mean_and_error([run.get(key) for run in group], digits))
         cells.append(", ".join(str(run["seed"]) for run in group))
         cells.append(", ".join(sorted({short_commit(run["commit"]) for run in group})))
         cells += [", ".join(distinct(group, key)) for _, key in apart]
@@ -192,16 +191,6 @@ def distinct(runs: Sequence[dict[str, Any]], key: str) -> list[str]:
     values = [run.get(key) for run in runs]
     texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
     return [text for text in dict.fromkeys(texts) if text != "None"]
-
-
-def _mean(values: Sequence[float | None], digits: int) -> str:
-    numbers = [value for value in values if value is not None]
-    if not numbers:
-        return "–"
-    text = f"{mean(numbers):.{digits}f}"
-    if len(numbers) > 1:
-        text += f" ± {stdev(numbers) / math.sqrt(len(numbers)):.{digits}f}"
-    return text
 
 
 def by_setting(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Tables of trials: runs that differ from a setting's in one thing, in a folder below its own."""
+"""Tables of trials: runs that differ from a setting's in few things, in a folder below its own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark_tables import markdown_table
+from benchmark_tables import markdown_table, mean_and_error
 
 Run = Mapping[str, Any]
 #: What trials may differ in, which is a column where they do: title → where a run has it.
 VARIED = {
-    "seed": ("seed",),
+    "sparsity asked": ("target_sparsity",),
     "learning rate": ("learning_rate",),
     "weight decay": ("weight_decay",),
     "steps": ("steps",),
@@ -31,7 +31,7 @@ MEASURED = (
 def trial_table(folder: Path) -> str:
     """A row for each trial, and for those runs of the folder above that they are variants of.
 
-    Those have a trial's method, sparsity and seed.
+    Those have a trial's method, sparsity and seed. Runs that differ in their seed alone are a row.
 
     Raises:
         ValueError: there are no trials in the folder.
@@ -49,15 +49,22 @@ def trial_table(folder: Path) -> str:
     measured = [
         column for column in MEASURED if any(run.get(column[1]) is not None for run in runs)
     ]
-    titles = ["method", *varied, *(title for title, _, _ in measured)]
-    rows = []
-    runs.sort(key=lambda run: [run["method"], *(_at(run, path) or 0 for path in varied.values())])
+    groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        cells = [run["method"], *(_text(_at(run, path)) for path in varied.values())]
-        for _, key, digits in measured:
-            value = run.get(key)
-            cells.append("–" if value is None else f"{value:.{digits}f}")
+        key = (run["method"], *(_at(run, path) for path in varied.values()))
+        groups.setdefault(key, []).append(run)
+    several = any(len(group) > 1 for group in groups.values())
+    titles = ["method", *varied, *(title for title, _, _ in measured), *["seeds"] * several]
+    rows = []
+    for key in sorted(groups, key=lambda key: [value or 0 for value in key[1:]]):
+        group = groups[key]
+        cells = [key[0], *map(_text, key[1:])]
+        cells += [
+            mean_and_error([run.get(k) for run in group], digits) for _, k, digits in measured
+        ]
+        cells += [", ".join(str(run["seed"]) for run in group)] * several
         rows.append(cells)
+    rows.sort(key=lambda row: row[0])
     return markdown_table(titles, rows)
 
 
@@ -72,7 +79,7 @@ def _kind(run: Run) -> tuple[Any, ...]:
 
 def _at(run: Run, path: tuple[str, ...]) -> Any:
     found: Any = run
-    if path[0] == "chts" and run["method"] == "dense":
+    if path[0] in ("chts", "target_sparsity") and run["method"] == "dense":
         return None  # it has such settings, and does nothing with them
     for name in path:
         found = found.get(name) if found is not None else None

@@ -129,6 +129,12 @@ def test_trials_stand_beside_the_runs_they_are_variants_of(tmp_path):
         "| chts | 0.002 | 95.00 | 3.0000 | 0.500 |",
         "| chts | 0.01 | 90.25 | 3.0000 | 0.200 |",
     ]
+    _run(trials, "c.json", **told | {"weight_decay": 0.002, "seed": 1, "predict_accuracy": 94.0})
+    (titles, _, *rows) = trial_table(trials).split("\n")
+    assert titles.endswith("| seeds |")
+    (both,) = [row for row in rows if "0.002" in row]
+    assert "0, 1" in both
+    assert "±" in both
     with pytest.raises(ValueError, match="no trials in"):
         trial_table(tmp_path / "nowhere")
 
