@@ -55,7 +55,7 @@ def disk(network: Network, alt: str, most: float | None = None) -> str:
             f'd="M{x[a]:.1f} {y[a]:.1f}Q{bend_x[k]:.1f} {bend_y[k]:.1f} {x[b]:.1f} {y[b]:.1f}"/>'
         )
     # Of many nodes each is small, or the rim would be one band.
-    crowd = float(np.clip(np.sqrt(250 / len(degree)), 0.45, 1))
+    crowd = float(np.clip(np.sqrt(400 / len(degree)), 0.55, 1))
     size = crowd * (1.8 + 5.2 * np.sqrt(degree / (most or degree.max())))
     for node in np.argsort(-degree, kind="stable"):  # small ones above large ones
         parts.append(

@@ -106,7 +106,7 @@ def table(rows: Sequence[Row], before: Sequence[Row] | None, chain: Chain) -> Se
         "networks at least as far out, in bold from 0.05 down; one-sided p count only larger "
         "values as far. A ± behind the network's value is the standard error of sampled nodes or "
         "of a fit; modularity and angular separation are single draws of the seed. Small-world "
-        "values at both ends are against the same density."
+        "values are against the same density; each p is of the ratio to its own random networks."
     )
     start = {row.measure: row for row in before or ()}
     measures = [*(row.measure for row in rows), *(m for m in start if not _row(rows, m))]
@@ -149,7 +149,7 @@ def _summary(measure: str) -> str:
 def _cells(row: Row | None, models: Sequence[str]) -> str:
     if row is None:
         return "<td class='side'>–</td>" + "<td>–</td><td>–</td>" * len(models)
-    cells = f"<td class='side'>{with_error(row.value, row.error)}</td>"
+    cells = f"<td class='side'>{_stacked(row.value, row.error)}</td>"
     for model in models:
         cells += _beside(row, model)
     return cells
@@ -163,7 +163,13 @@ def _beside(row: Row, model: str) -> str:
         return f"<td>{number(random.mean)}</td><td>same</td>"
     far = " class='far'" if p <= _LEVEL else ""
     side = "<small>one-sided</small>" if row.one_sided else ""
-    return f"<td>{with_error(random.mean, random.deviation)}</td><td{far}>{p:.2g}{side}</td>"
+    return f"<td>{_stacked(random.mean, random.deviation)}</td><td{far}>{p:.2g}{side}</td>"
+
+
+def _stacked(value: float, error: float) -> str:
+    """A number with its ± below it."""
+    shown, _, below = with_error(value, error).partition(" ")
+    return f"{shown} <small>{below}</small>" if below else shown
 
 
 def conclusion(rows: Sequence[Row], before: Sequence[Row] | None) -> str:
@@ -180,24 +186,39 @@ def conclusion(rows: Sequence[Row], before: Sequence[Row] | None) -> str:
     start = {row.measure: row for row in before if row.measure in _ADJECTIVES}
     both = [name for name in end if name in start]
     kept, new, gone = (
-        [name for name in both if chosen(_side(start[name]), _side(end[name]))] for chosen in _FATES
+        [name for name in both if fate(_side(start[name]), _side(end[name]))] for fate in _FATES
     )
     if not kept + new + gone:
         return "Neither end differs from what its degrees alone explain, at p ≤ 0.05."
-    changes = {name: f" ({_change(start[name], end[name])})" for name in both}
+    changes = {name: f" ({number(start[name].value)} → {number(end[name].value)})" for name in both}
     said = []
     if kept:
         what = _list([_adjective(end[name]) + changes[name] for name in kept])
-        said.append(f"From start to end the network is {what}.")
+        nearer = [name for name in kept if _apart(end[name]) < _apart(start[name])]
+        said.append(f"the network is {what} at both ends{_nearer(nearer, kept)}.")
     if new:
         what = _list([_adjective(end[name]) + changes[name] for name in new])
-        said.append(f"Only since the start it is {what}.")
+        said.append(f"New since the start, it is {what}.")
     else:
-        said.append("Nothing of the kind is new since the start.")
+        said.append("Nothing is new since the start.")
     if gone:
         what = _list([_adjective(start[name]) + changes[name] for name in gone])
         said.append(f"At the start it was {what}, and no longer is.")
-    return f"Beyond what its degrees explain (p ≤ 0.05 each): {' '.join(said)}"
+    text = " ".join(said)
+    return f"Beyond what its degrees explain (p ≤ 0.05 each), {text[:1].lower()}{text[1:]}"
+
+
+def _apart(row: Row) -> float:
+    return abs(row.value - row.nulls["degrees"].mean)
+
+
+def _nearer(nearer: Sequence[str], kept: Sequence[str]) -> str:
+    if len(nearer) == len(kept):
+        return ", but nearer to chance than at the start: training lost some of it"
+    if not nearer:
+        return ", and farther from chance than at the start"
+    names = _list([name.replace("_", " ") for name in nearer])
+    return f"; nearer to chance than at the start: {names}"
 
 
 #: Which side of the random networks a measure is on at the start and at the end: kept, new, gone.
@@ -218,10 +239,6 @@ def _side(row: Row) -> int:
 
 def _adjective(row: Row) -> str:
     return f"{'more' if _side(row) > 0 else 'less'} {_ADJECTIVES[row.measure]}"
-
-
-def _change(start: Row, end: Row) -> str:
-    return f"{number(start.value)} → {number(end.value)}"
 
 
 def _list(said: Sequence[str]) -> str:

@@ -62,8 +62,8 @@ def chart(
         size: in CSS pixels; it scales with the page.
     """
     width, height = size
-    rows = _legend_rows([s.label for s in series], width - 70)
-    left, right, top, bottom = 58, 14, 10 + 18 * len(rows), 44
+    rows = _legend_rows([s.label for s in series], width - 80)
+    left, right, top, bottom = 66, 14, 10 + 18 * len(rows), 44
     points = [_shown(s, x, y) for s in series]
     sx = _Scale(x, [v for xs, _ in points for v in xs], left, width - right)
     sy = _Scale(y, [v for _, ys in points for v in ys], height - bottom, top)
@@ -141,7 +141,8 @@ class _Scale:
         low = axis.low if axis.low is not None else min(values, default=0)
         high = axis.high if axis.high is not None else max(values, default=1)
         if axis.log:
-            low, high = max(low, 1e-12), max(high, low * 10)
+            low = max(low, 1e-12)
+            high = max(high, low * 4)
         elif high <= low:
             high = low + (abs(low) or 1)
         self.axis, self.low, self.high = axis, low, high
