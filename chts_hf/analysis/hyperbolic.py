@@ -42,9 +42,7 @@ def _routed(embedding: Embedding, targets: Ints) -> Floats:
     while len(place):
         step, hops = following[number, place], hops + 1
         arrived = step == targets[number]
-        score[number[arrived], source[arrived]] = (
-            shortest[number[arrived], source[arrived]] / hops
-        )
+        score[number[arrived], source[arrived]] = shortest[number[arrived], source[arrived]] / hops
         lost = following[number, step] == place
         going = ~(arrived | lost)
         number, source, place = number[going], source[going], step[going]
