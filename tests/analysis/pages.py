@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -74,6 +75,20 @@ def read_table(html: str, name: str) -> list[list[str]]:
     reader = _Cells()
     reader.feed(table)
     return [row for row in reader.rows if row]
+
+
+def decode(frame: str, layer: dict) -> np.ndarray:
+    """A mask from its frame, as the page's script reads it."""
+    raw = np.frombuffer(base64.b64decode(frame), np.uint8)
+    shape = layer["rows"], layer["columns"]
+    if layer["coding"] == "bits":
+        return np.unpackbits(raw)[: shape[0] * shape[1]].reshape(shape).astype(bool)
+    found, at = np.zeros(shape[0] * shape[1], dtype=bool), -1
+    for gap in raw.tolist():
+        at += 255 if gap == 255 else gap + 1
+        if gap != 255:
+            found[at] = True
+    return found.reshape(shape)
 
 
 class _Cells(HTMLParser):

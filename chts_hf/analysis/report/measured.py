@@ -92,13 +92,16 @@ def verdict(rows: Sequence[Row]) -> str:
     return f"{decision} beyond its degrees, {numbers}."
 
 
-def table(rows: Sequence[Row], before: Sequence[Row] | None, chain: Chain) -> Section:
+def table(
+    rows: Sequence[Row], before: Sequence[Row] | None, chain: Chain, warning: str = ""
+) -> Section:
     """All measures beside the null models', at the end and, if there is one, at the start.
 
     Args:
         rows: at the end, as of :func:`chts_hf.analysis.analyse` with both null models.
         before: at the start, as of :func:`at_start`; None where masks of one step are known.
         chain: the layers.
+        warning: of :func:`inheritance`, where the page does not have it elsewhere.
     """
     what = (
         f"The layers {chain.name}, beside random networks of the same density (Erdős–Rényi) and of "
@@ -133,7 +136,7 @@ def table(rows: Sequence[Row], before: Sequence[Row] | None, chain: Chain) -> Se
         f"<div class='scroll'><table class='measures'><thead>{head}</thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
-    return Section("Measured against chance", what, body, conclusion(rows, before))
+    return Section("Measured against chance", what, body, conclusion(rows, before), warning)
 
 
 def _row(rows: Sequence[Row], measure: str) -> Row | None:

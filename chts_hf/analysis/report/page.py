@@ -95,11 +95,12 @@ def _of_network(run: RunData, chain: str | None, nulls: int, seed: int) -> list[
     networks = Network(first, seed), Network(last, seed)
     rows = analyse(last, tuple(MEASURES), nulls, seed)
     before = measured.at_start(first, nulls, seed) if len(run.frames) > 1 else None
+    disks = network_sections.disks(run, *networks, rows, before)
     return [
         network_sections.mask_images(run, last, networks[1]),
         network_sections.degree_distributions(first, last, seed),
-        network_sections.disks(run, *networks, rows, before),
-        measured.table(rows, before, last),
+        disks,
+        measured.table(rows, before, last, "" if disks.body else disks.warning),
     ]
 
 
