@@ -9,6 +9,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from chts_hf.analysis.measures import Row
+from chts_hf.analysis.report.svg import with_error
+
 
 def section(page: str, title: str) -> str:
     """The HTML of the section with this heading."""
@@ -89,6 +92,11 @@ def decode(frame: str, layer: dict) -> np.ndarray:
         if gap != 255:
             found[at] = True
     return found.reshape(shape)
+
+
+def beside(row: Row, model: str) -> str:
+    """What the table shows of a null model: mean ± deviation."""
+    return with_error(row.nulls[model].mean, row.nulls[model].deviation)
 
 
 class _Cells(HTMLParser):
