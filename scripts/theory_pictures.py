@@ -30,7 +30,8 @@ svg{--c0:#56b4e9;--c1:#f28e3b;--c2:#2fc79a;--c3:#dd8cc4;--c4:#f0e442;--c5:#d8f3f
 text{fill:var(--ink);font:14px system-ui,sans-serif}.mid{text-anchor:middle}
 .small{font-size:12px;fill:var(--soft)}
 .rim{fill:none;stroke:var(--rule);stroke-width:1.5}
-.link{fill:none;stroke-width:.7;stroke-opacity:.35}.node{stroke:var(--card);stroke-width:.7}
+.link{fill:none;stroke-width:.7;stroke-opacity:.35}.node{stroke:var(--card);stroke-width:.5}
+.open{fill:var(--card);stroke-width:1.3}
 %s</style>"""
 STYLE %= "".join(
     f".fill-{i}{{fill:var(--c{i})}}.stroke-{i}{{stroke:var(--c{i})}}" for i in range(6)

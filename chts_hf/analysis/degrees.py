@@ -78,6 +78,13 @@ class PowerLaw:
             return "too few neurons in the tail to tell"
         return "not told from an exponential tail"
 
+    def share_from(self, k: Ints) -> Floats:
+        """The share of the tail with at least k links by the law: ``ζ(γ, k) / ζ(γ, k_min)``."""
+        from scipy.special import zeta
+
+        found: Floats = zeta(self.exponent, k.astype(float)) / zeta(self.exponent, self.k_min)
+        return found
+
     @property
     def plausible(self) -> bool:
         """Whether the data do not refuse the law and a tail of 50 neurons or more supports it."""

@@ -24,35 +24,48 @@ def greedy_routability(embedding: Embedding, targets: Ints) -> Floats:
     Returns:
         The mean over all sources, for each target; in [0, 1].
     """
+    blocks = np.array_split(targets, max(1, -(-len(targets) // _BLOCK)))
+    return np.concatenate([_routed(embedding, block) for block in blocks])
+
+
+#: Targets that are routed to at once: it bounds the memory.
+_BLOCK = 128
+
+
+def _routed(embedding: Embedding, targets: Ints) -> Floats:
+    nodes, following = embedding.matrix.shape[0], _next_hops(embedding, targets)
+    shortest = distances(embedding.matrix, targets).T
+    score = np.zeros(following.shape)
+    # Packets on their way: the target's number, where each started, and where it is.
+    number, source = np.nonzero(np.arange(nodes) != targets[:, None])
+    place, hops = source, 0
+    while len(place):
+        step, hops = following[number, place], hops + 1
+        arrived = step == targets[number]
+        score[number[arrived], source[arrived]] = shortest[number[arrived], source[arrived]] / hops
+        lost = following[number, step] == place
+        going = ~(arrived | lost)
+        number, source, place = number[going], source[going], step[going]
+    found: Floats = score.sum(axis=1) / (nodes - 1)
+    return found
+
+
+def _next_hops(embedding: Embedding, targets: Ints) -> Ints:
+    """For each target (row) and node (column), the neighbour that is nearest to the target."""
     matrix = embedding.matrix
-    nodes, columns = matrix.shape[0], np.arange(len(targets))
-    to_target = hyperbolic_distance(embedding, np.arange(nodes)[:, None], targets[None])
-    to_target[targets, columns] = -1  # arrived, also where another node lies at the same place
-    following = np.empty((nodes, len(targets)), dtype=np.int64)
-    for column in columns:
-        at_neighbour = to_target[matrix.indices, column]
-        nearest = np.minimum.reduceat(at_neighbour, matrix.indptr[:-1])
-        is_nearest = at_neighbour == np.repeat(nearest, np.diff(matrix.indptr))
+    nodes, starts = matrix.shape[0], matrix.indptr[:-1]
+    to_target = hyperbolic_distance(embedding, np.arange(nodes), targets[:, None])
+    # Arrived, also where another node lies at the same place.
+    to_target[np.arange(len(targets)), targets] = -1
+    following = np.empty((len(targets), nodes), dtype=np.int64)
+    links, own = np.arange(matrix.nnz), np.repeat(np.arange(nodes), np.diff(matrix.indptr))
+    for number, distance in enumerate(to_target):
+        at_neighbour = distance[matrix.indices]
+        nearest = np.minimum.reduceat(at_neighbour, starts)
         # Of several nearest ones the first; each row has at least one.
-        first = np.maximum.reduceat(
-            is_nearest * np.arange(len(is_nearest), 0, -1), matrix.indptr[:-1]
-        )
-        following[:, column] = matrix.indices[len(is_nearest) - first]
-    following[targets, columns] = targets
-    place = np.repeat(np.arange(nodes)[:, None], len(targets), axis=1)
-    hops = np.zeros_like(place)
-    on_its_way = place != targets
-    while on_its_way.any():
-        step = following[place, columns]
-        back = following[step, columns] == place
-        lost = on_its_way & back & (step != targets)
-        hops += on_its_way
-        place = np.where(on_its_way, step, place)
-        on_its_way &= (place != targets) & ~lost
-    arrived = place == targets
-    shortest = distances(matrix, targets)
-    score = np.where(arrived, shortest / np.maximum(hops, 1), 0.0)
-    return score.sum(axis=0) / (nodes - 1)
+        first = np.where(at_neighbour == nearest[own], links, matrix.nnz)
+        following[number] = matrix.indices[np.minimum.reduceat(first, starts)]
+    return following
 
 
 def angular_separation(

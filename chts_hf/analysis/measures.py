@@ -18,9 +18,14 @@ from chts_hf.analysis.network import Chain, largest_component
 from chts_hf.analysis.nulls import NULL_MODELS, null_chain
 from chts_hf.analysis.paths import mean_and_error, path_lengths, sample_nodes
 
-#: Sources of shortest paths, and targets of greedy routing, in networks with more nodes than that.
+#: Sources of shortest paths, in networks with more nodes than that.
 PATH_SOURCES = 256
-ROUTING_TARGETS = 64
+#: Greedy routing goes to all nodes where nodes times links stay below the first (about a second);
+#: else to as many as that allows, and to the second at least.
+ROUTING_WORK, ROUTING_TARGETS = 20_000_000, 64
+#: What a verdict on hyperbolicity needs. It asks for more than in random networks, not for other
+#: values, so that the p-values of these measures are one-sided.
+HYPERBOLIC = ("greedy_routability", "angular_separation")
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ def _routability(network: Network) -> Value:
     if embedding is None:
         return Value(float("nan"))
     nodes = len(embedding.nodes)
-    targets = sample_nodes(nodes, ROUTING_TARGETS, network.generator(4))
+    most = max(ROUTING_TARGETS, ROUTING_WORK // embedding.matrix.nnz)
+    targets = sample_nodes(nodes, most, network.generator(4))
     return Value(*mean_and_error(greedy_routability(embedding, targets), nodes))
 
 
@@ -165,6 +171,27 @@ class Row:
     value: float
     error: float
     nulls: Mapping[str, Comparison]
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether only larger values count as far from the random networks'."""
+        return self.measure in HYPERBOLIC
+
+    def p(self, model: str) -> float | None:
+        """The p-value to show beside a null model: one-sided where the measure is.
+
+        Returns:
+            ``(1 + random networks with at least this value) / (1 + their number)`` for what
+            :data:`HYPERBOLIC` names, else :attr:`Comparison.p`.
+
+        Raises:
+            KeyError: the measure was not compared with this null model.
+        """
+        comparison = self.nulls[model]
+        if not self.one_sided:
+            return comparison.p
+        above = sum(other >= self.value for other in comparison.values)
+        return (1 + above) / (1 + len(comparison.values))
 
 
 def compare(value: float, random: Sequence[float]) -> Comparison:
@@ -278,7 +305,7 @@ class Verdict:
             separated by angle, than in networks of the same degrees.
         p: the larger of the two p-values: both must hold, so that this is the test's level
             (intersection-union, Berger 1982).
-        parts: measure → its p-value, one-sided.
+        parts: measure → its p-value, one-sided: see :meth:`Row.p`.
         routability: GR-score, and its mean over the rewired networks.
         separation: ASI, and its mean over the rewired networks.
     """
@@ -307,8 +334,7 @@ def hyperbolicity(chain: Chain, nulls: int = 19, seed: int = 0, level: float = 0
             f"nulls = {nulls} gives no p below {1 / (nulls + 1):.3g}; level {level:g} needs at "
             f"least {int(np.ceil(1 / level - 1 - 1e-9))}"
         )
-    names = ("greedy_routability", "angular_separation")
-    verdict = judge(analyse(chain, names, nulls, seed, ("degrees",)), level)
+    verdict = judge(analyse(chain, HYPERBOLIC, nulls, seed, ("degrees",)), level)
     if verdict is None:
         raise ValueError(f"{chain.name} has too few links for a place in the disk")
     return verdict
@@ -317,13 +343,10 @@ def hyperbolicity(chain: Chain, nulls: int = 19, seed: int = 0, level: float = 0
 def judge(rows: Sequence[Row], level: float = 0.05) -> Verdict | None:
     """The verdict from rows of :func:`analyse`; None where a part of it was not measured."""
     found = {row.measure: row for row in rows}
-    ps, means = {}, []
-    for name in ("greedy_routability", "angular_separation"):
-        row = found.get(name)
-        if row is None or "degrees" not in row.nulls:
-            return None
-        others = row.nulls["degrees"].values
-        ps[name] = (1 + sum(other >= row.value for other in others)) / (1 + len(others))
-        means.append((row.value, row.nulls["degrees"].mean))
+    parts = [found[name] for name in HYPERBOLIC if name in found and "degrees" in found[name].nulls]
+    if len(parts) < len(HYPERBOLIC):
+        return None
+    ps = {row.measure: p for row in parts if (p := row.p("degrees")) is not None}
     p = max(ps.values())
-    return Verdict(p <= level + 1e-12, p, ps, means[0], means[1])
+    routability, separation = ((row.value, row.nulls["degrees"].mean) for row in parts)
+    return Verdict(p <= level + 1e-12, p, ps, routability, separation)

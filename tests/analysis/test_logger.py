@@ -20,7 +20,7 @@ from chts_hf.analysis import TopologyLogger
 from chts_hf.analysis.history import read_history
 from chts_hf.analysis.links import LinkHistory
 from chts_hf.analysis.report import read_run
-from chts_hf.analysis.report.sections import turnover
+from chts_hf.analysis.report.turnover import turnover
 from tests.builders import tiny_trainer
 
 CONFIG = CHTsConfig(sparsity=0.7, update_interval=2, t_end=0.8, rewarm_steps=0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,19 @@ MOST_CELLS = 512
 _BLOCKS = 192
 
 
+@dataclass(frozen=True, eq=False)
+class Order:
+    """Neurons in the order of the disk.
+
+    Attributes:
+        nodes: their numbers, those without a place in the disk last.
+        placed: how many have a place.
+    """
+
+    nodes: Ints
+    placed: int
+
+
 def shown_layers(masks: dict[str, Mask], wanted: list[str]) -> list[str]:
     """The layers to show: those wanted, then evenly spread over the model."""
     rest = [name for name in masks if name not in wanted]
@@ -25,40 +40,45 @@ def shown_layers(masks: dict[str, Mask], wanted: list[str]) -> list[str]:
 
 
 def mask_data(
-    run: RunData, wanted: list[str], angle: dict[str, tuple[Ints, Ints]]
+    run: RunData, wanted: list[str], orders: dict[str, tuple[Order, Order]]
 ) -> dict[str, Any]:
     """What the page's script draws from.
 
     Args:
         run: the run.
         wanted: layers that must be among those shown.
-        angle: layer → order of its rows and columns by angle in the disk.
+        orders: layer → order of its rows and of its columns in the disk.
 
     Returns:
-        ``steps``, and per layer ``rows``, ``columns``, ``bits`` (a bit per weight, else a byte per
-        block of weights), ``frames`` in base64, ``captions``, and the two orders.
+        ``steps``, the layer to ``open`` with, and per layer ``rows``, ``columns``, ``coding`` of
+        its ``frames`` in base64 (:func:`encode`), ``captions``, and the two orders with how many of
+        each have a place in the disk.
     """
     every = [run.masks(step) for step in run.frames]
     layers = []
     for name in shown_layers(every[0], wanted):
         masks = [masks[name] for masks in every]
-        bits = max(masks[0].shape) <= MOST_CELLS
-        cells = masks if bits else [blocks(mask) for mask in masks]
+        links = max(masks[0].shape) <= MOST_CELLS
+        cells = masks if links else [blocks(mask) for mask in masks]
         rows, columns = cells[0].shape
-        orders = angle.get(name) if bits else None
+        coding = encoding(masks) if links else "blocks"
+        row_order, column_order = orders.get(name, (None, None)) if links else (None, None)
         layers.append(
             {
                 "name": name,
                 "rows": rows,
                 "columns": columns,
-                "bits": bits,
-                "frames": [_encode(cell, bits) for cell in cells],
+                "coding": coding,
+                "frames": [encode(cell, coding) for cell in cells],
                 "captions": [_caption(masks[0], mask) for mask in masks],
-                "row_order": None if orders is None else orders[0].tolist(),
-                "column_order": None if orders is None else orders[1].tolist(),
+                "row_order": row_order and row_order.nodes.tolist(),
+                "column_order": column_order and column_order.nodes.tolist(),
+                "rows_placed": row_order.placed if row_order else rows,
+                "columns_placed": column_order.placed if column_order else columns,
             }
         )
-    return {"steps": run.frames, "layers": layers}
+    sizes = [every[0][layer["name"]].size for layer in layers]
+    return {"steps": run.frames, "open": int(np.argmax(sizes)), "layers": layers}
 
 
 def blocks(mask: Mask) -> Floats:
@@ -73,9 +93,33 @@ def blocks(mask: Mask) -> Floats:
     return np.ceil(np.sqrt(density) * 255)
 
 
-def _encode(cells: Mask | Floats, bits: bool) -> str:
-    raw = np.packbits(cells.astype(bool)) if bits else cells.astype(np.uint8)
-    return base64.b64encode(raw.tobytes()).decode("ascii")
+def encoding(masks: Sequence[Mask]) -> str:
+    """The shorter of the codings "gaps" and "bits" for these masks."""
+    gaps, bits = (sum(len(_raw(mask, coding)) for mask in masks) for coding in ("gaps", "bits"))
+    return "gaps" if gaps < bits else "bits"
+
+
+def encode(cells: Mask | Floats, coding: str) -> str:
+    """Cells as base64.
+
+    Args:
+        cells: a mask, or for "blocks" numbers from 0 to 255.
+        coding: "bits", one per cell; "gaps", a byte for the absent links before each link, 255
+            standing for as many without a link behind them; "blocks", a byte per cell.
+    """
+    return base64.b64encode(_raw(cells, coding)).decode("ascii")
+
+
+def _raw(cells: Mask | Floats, coding: str) -> bytes:
+    if coding == "blocks":
+        return cells.astype(np.uint8).tobytes()
+    if coding == "bits":
+        return np.packbits(cells.astype(bool)).tobytes()
+    before = np.diff(np.flatnonzero(cells), prepend=-1) - 1
+    skips, rest = np.divmod(before, 255)
+    found = np.full(len(before) + int(skips.sum()), 255, dtype=np.uint8)
+    found[np.cumsum(skips + 1) - 1] = rest
+    return found.tobytes()
 
 
 def _caption(first: Mask, mask: Mask) -> str:

@@ -11,11 +11,10 @@ import numpy as np
 
 from chts_hf.analysis.graph import Network
 from chts_hf.analysis.measures import MEASURES, analyse
-from chts_hf.analysis.report import network_sections, sections
+from chts_hf.analysis.report import measured, network_sections, sections
 from chts_hf.analysis.report.data import RunData, read_run
 from chts_hf.analysis.report.sections import Section
-
-_HYPERBOLIC = ("greedy_routability", "angular_separation")
+from chts_hf.analysis.report.turnover import turnover
 
 
 def write_report(
@@ -58,7 +57,7 @@ def render(run: RunData, chain: str | None, nulls: int, seed: int) -> str:
             "checkpoints."
         )
         parts.append(Section("The masks, from start to end", "", "", missing))
-    parts += [sections.alive_neurons(run), sections.turnover(run)]
+    parts += [sections.alive_neurons(run), turnover(run)]
     here = resources.files("chts_hf.analysis.report")
     style, script = (
         (here / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
@@ -95,12 +94,13 @@ def _of_network(run: RunData, chain: str | None, nulls: int, seed: int) -> list[
     first, last = (run.chain(step, chain) for step in (run.frames[0], run.frames[-1]))
     networks = Network(first, seed), Network(last, seed)
     rows = analyse(last, tuple(MEASURES), nulls, seed)
-    before = analyse(first, _HYPERBOLIC, nulls, seed, ("degrees",)) if len(run.frames) > 1 else rows
+    before = measured.at_start(first, nulls, seed) if len(run.frames) > 1 else None
+    disks = network_sections.disks(run, *networks, rows, before)
     return [
         network_sections.mask_images(run, last, networks[1]),
         network_sections.degree_distributions(first, last, seed),
-        network_sections.disks(run, *networks, rows, before),
-        network_sections.table(rows, last),
+        disks,
+        measured.table(rows, before, last, "" if disks.body else disks.warning),
     ]
 
 
@@ -116,9 +116,12 @@ def _lead(run: RunData) -> str:
 
 
 def _tiles(run: RunData) -> str:
-    tiles: list[tuple[str, Any]] = [
-        (f"{score.name} on validation", score.latest) for score in sections.scores(run)
-    ]
+    tiles: list[tuple[str, Any]] = []
+    for score in sections.scores(run):
+        if score.tested is not None:
+            tiles.append((f"{score.name} on the test set", score.shown(score.tested)))
+        if score.values:
+            tiles.append((f"{score.name} on validation", score.shown(score.values[-1])))
     if run.frames:
         masks = run.masks(run.frames[-1]).values()
         links = sum(int(np.count_nonzero(mask)) for mask in masks)
@@ -127,7 +130,7 @@ def _tiles(run: RunData) -> str:
         tiles.append(("density", f"{links / weights:.2%}"))
     for key, name in (
         ("itop_rate", "of all possible links tried (ITOP)"),
-        ("anp", "of hidden neurons alive (ANP)"),
+        ("anp", "of the model's hidden neurons alive (ANP)"),
     ):
         values = run.recorded(key)[1] or run.series(f"topology/{key}")[1]
         if values:

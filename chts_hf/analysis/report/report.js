@@ -21,9 +21,16 @@
     if (!decoded.has(key)) {
       const raw = bytes(layer.frames[frame]);
       let found = raw;
-      if (layer.bits) {
-        found = new Uint8Array(layer.rows * layer.columns);
+      if (layer.coding !== "blocks") found = new Uint8Array(layer.rows * layer.columns);
+      if (layer.coding === "bits") {
         for (let i = 0; i < found.length; i++) found[i] = (raw[i >> 3] >> (7 - (i & 7))) & 1;
+      }
+      if (layer.coding === "gaps") {
+        let at = -1;
+        for (const gap of raw) {
+          at += gap === 255 ? 255 : gap + 1;
+          if (gap !== 255) found[at] = 1;
+        }
       }
       decoded.set(key, found);
     }
@@ -51,15 +58,19 @@
     canvas.style.maxHeight = "none";
     const context = canvas.getContext("2d");
     const picture = context.createImageData(canvas.width, canvas.height);
-    const old = colour("--c0"), fresh = colour("--c1");
+    const old = colour("--c0"), fresh = colour("--c1"), ground = colour("--rule");
+    const single = layer.coding !== "blocks";
     for (let r = 0; r < layer.rows; r++) {
       for (let c = 0; c < layer.columns; c++) {
         const from = (sorted ? layer.row_order[r] : r) * layer.columns + (sorted ? layer.column_order[c] : c);
-        if (now[from] === 0) continue;
         const to = 4 * (turned ? c * across + r : r * across + c);
-        const paint = layer.bits && first[from] === 0 ? fresh : old;
-        picture.data.set(paint, to);
-        picture.data[to + 3] = layer.bits ? 255 : Math.min(255, 40 + now[from]);
+        if (now[from] !== 0) {
+          picture.data.set(single && first[from] === 0 ? fresh : old, to);
+          picture.data[to + 3] = single ? 255 : Math.min(255, 40 + now[from]);
+        } else if (sorted && (r >= layer.rows_placed || c >= layer.columns_placed)) {
+          picture.data.set(ground, to);
+          picture.data[to + 3] = 150;
+        }
       }
     }
     context.putImageData(picture, 0, 0);
@@ -67,7 +78,10 @@
     shown.textContent = "step " + step;
     slider.setAttribute("aria-valuetext", "step " + step);
     const sides = turned ? "Outputs run across, inputs down. " : "Inputs run across, outputs down. ";
-    const caption = sides + layer.captions[frame];
+    const apart = [layer.rows - layer.rows_placed, layer.columns - layer.columns_placed];
+    const shaded = sorted && apart[0] + apart[1] > 0
+      ? " Shaded: " + apart[0] + " outputs and " + apart[1] + " inputs without a place in the disk." : "";
+    const caption = sides + layer.captions[frame] + shaded;
     document.getElementById("mask-caption").textContent = caption;
     canvas.setAttribute("aria-label", "Mask of " + layer.name + " at step " + step + ": " + caption);
     canvas.dataset.step = step;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -22,23 +22,30 @@ class Section:
         what: what is shown and how to read it.
         body: HTML; empty where the data is missing.
         sees: what one sees in it, computed from the data; where it is missing, what it needs.
+        warning: what must not be concluded from it; empty if nothing.
     """
 
     title: str
     what: str
     body: str
     sees: str
+    warning: str = ""
 
     def html(self) -> str:
         """The part as HTML."""
         style = "sees" if self.body else "missing"
+        warning = (
+            f"<p class='warning'><strong>Mind:</strong> {escape(self.warning)}</p>"
+            if self.warning and self.body
+            else ""
+        )
         return (
             f"<section><h2>{escape(self.title)}</h2><p class='what'>{escape(self.what)}</p>"
-            f"{self.body}<p class='{style}'>{escape(self.sees)}</p></section>"
+            f"{self.body}<p class='{style}'>{escape(self.sees)}</p>{warning}</section>"
         )
 
 
-_NOT_RECORDED = (
+NOT_RECORDED = (
     "Not recorded in this run: add TopologyLogger to the Trainer's callbacks, or "
     "--record_topology true to a recipe's options."
 )
@@ -52,18 +59,25 @@ class Score:
         name: what it is called on the page.
         steps: the steps of the evaluations.
         values: one each.
+        tested: of the test set; None if it was not tested.
         share: whether they are shares of one, to be shown in per cent.
     """
 
     name: str
     steps: list[float]
     values: list[float]
+    tested: float | None
     share: bool
 
+    def shown(self, value: float) -> str:
+        """A value as the page writes it."""
+        return f"{value:.1%}" if self.share else f"{value:.1f}"
+
     @property
-    def latest(self) -> str:
-        """The last value as the page writes it."""
-        return f"{self.values[-1]:.1%}" if self.share else f"{self.values[-1]:.1f}"
+    def axis(self) -> Axis:
+        """From zero, unless that would flatten what there is to see."""
+        narrow = min(self.values) > max(self.values) / 2
+        return Axis(self.name, low=None if narrow else 0, percent=self.share)
 
 
 def scores(run: RunData) -> list[Score]:
@@ -73,11 +87,16 @@ def scores(run: RunData) -> list[Score]:
     recipe). A run with a value above 1 has it in per cent: no share is.
     """
     found = []
-    for key, name, share in (("eval_bleu", "BLEU", False), ("eval_accuracy", "accuracy", True)):
-        steps, values = run.series(key)
-        if values:
-            scale = 100 if share and max(values) > 1 else 1
-            found.append(Score(name, steps, [value / scale for value in values], share))
+    for key, name, share in (("bleu", "BLEU", False), ("accuracy", "accuracy", True)):
+        steps, values = run.series(f"eval_{key}")
+        tested = run.results.get(f"predict_{key}")
+        if values or tested is not None:
+            highest = max([*values, tested or 0])
+            scale = 100 if share and highest > 1 else 1
+            values = [value / scale for value in values]
+            found.append(
+                Score(name, steps, values, None if tested is None else tested / scale, share)
+            )
     return found
 
 
@@ -98,18 +117,20 @@ def learning(run: RunData) -> Section:
     title = "What it learned while it was rewired"
     what = (
         "What the network can do, and over the same steps how many links it has (density), how "
-        "many of all possible links it has ever tried (ITOP rate), and how many hidden neurons "
-        "carry a signal (ANP)."
+        "many of all possible links it has ever tried (ITOP rate), and how many of the model's "
+        "hidden neurons carry a signal (ANP): those with links on both sides, or on one where the "
+        "other is a dense layer."
     )
     step = time_axis(run)
     figures, said = [], []
-    for score in scores(run)[:1]:
+    for score in [score for score in scores(run) if score.values][:1]:
         alt = f"{score.name} on validation: {_ends(score.values, score.share)}"
-        axis = Axis(score.name, low=0, percent=score.share)
         one = Series("validation", score.steps, score.values, 2)
         caption = f"{score.name[:1].upper()}{score.name[1:]} on validation"
-        figures.append((caption, chart([one], step, axis, alt)))
-        said.append(f"{score.name} went from {_ends(score.values, score.share)}")
+        if score.axis.low is None:
+            caption += " (the axis does not begin at 0)"
+        figures.append((caption, chart([one], step, score.axis, alt)))
+        said.append(f"{score.name} on validation went from {_ends(score.values, score.share)}")
     train, evaluation = run.series("loss"), run.series("eval_loss")
     lines = [
         Series(label, *points, colour, style)
@@ -149,7 +170,7 @@ def learning(run: RunData) -> Section:
         beside = f" ({random.y[-1]:.1%} if regrown at random)" if len(random.y) else ""
         said.append(f"{itop.y[-1]:.1%} of all possible links were tried along the way{beside}")
     if len(anp.y):
-        said.append(f"living neurons went from {_ends(anp.y, True)}")
+        said.append(f"living hidden neurons (ANP) went from {_ends(anp.y, True)}")
     if not figures:
         return Section(title, what, "", "This folder has no log of the training.")
     text = ", ".join(said)
@@ -185,11 +206,12 @@ def alive_neurons(run: RunData) -> Section:
     title = "Neurons alive"
     what = (
         "For each layer, the share of its outputs and of its inputs that have a link in this "
-        "layer, in the first masks (grey) and in the last (blue). Where a side lost neurons, the "
-        "network has become smaller, not only sparser."
+        "layer, in the first masks (grey) and in the last (blue); a hidden neuron is an output of "
+        "one layer and an input of the next. Where a side lost neurons, the network has become "
+        "smaller, not only sparser."
     )
     if not run.frames:
-        return Section(title, what, "", _NOT_RECORDED)
+        return Section(title, what, "", NOT_RECORDED)
     first, last = run.masks(run.frames[0]), run.masks(run.frames[-1])
     rows = []
     for name, mask in last.items():
@@ -198,14 +220,12 @@ def alive_neurons(run: RunData) -> Section:
             rows.append((f"{_short(name)} · {side}", before, after))
     shares = np.array([r[1:] for r in rows])
     emptiest = int(shares[:, 1].argmin())
+    lost = int(np.count_nonzero(shares[:, 1] < shares[:, 0]))
     sees = (
-        f"At the end {shares[:, 1].mean():.1%} of all layer sides' neurons have links "
-        f"({shares[:, 0].mean():.1%} at the start); "
-        + (
-            "no layer has lost any."
-            if shares[:, 1].min() == 1
-            else f"the fewest are left in {rows[emptiest][0]}: {shares[emptiest, 1]:.1%}."
-        )
+        "No side of a layer has lost a neuron."
+        if lost == 0
+        else f"{lost} of {len(rows)} sides lost neurons; the fewest are left in "
+        f"{rows[emptiest][0]}: {shares[emptiest, 1]:.1%} ({shares[emptiest, 0]:.1%} at the start)."
     )
     most = 32
     if len(rows) > most:  # the sides that changed most tell more than a list without end
@@ -214,67 +234,6 @@ def alive_neurons(run: RunData) -> Section:
         sees += f" Shown are the {most} of {len(shares)} sides that changed most."
     picture = bars(rows, ("first masks", "last masks"), sees)
     return Section(title, what, f"<figure class='wide'>{picture}</figure>", sees)
-
-
-def turnover(run: RunData) -> Section:
-    """Links replaced at each update, how many come back at once, how many are the first ones."""
-    title = "Link turnover"
-    what = (
-        "Left: how many links each update replaced, and how many of the first links are still "
-        "there. Right: the share of removed links that the same update brought back, beside what "
-        "regrowth at random would. When it comes near 100 % the topology has settled (an "
-        "epitopological local minimum)."
-    )
-    updates = [r for r in run.records if r.get("update", 0) > 0]
-    if not updates:
-        return Section(title, what, "", _NOT_RECORDED)
-    totals = {
-        key: np.array([_sum(c[key] for c in r["layers"].values()) for r in updates])
-        for key in ("links", "removed", "overlap", "expected_overlap", "from_start")
-    }
-    steps = [r["step"] for r in updates]
-    replaced = totals["removed"] / totals["links"]
-    stayed = totals["from_start"] / totals["links"]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        back = totals["overlap"] / totals["removed"]
-        chance = totals["expected_overlap"] / totals["removed"]
-    step, share = time_axis(run), Axis("share of the links", low=0, percent=True)
-    of_removed = Axis("share of the removed links", low=0, percent=True)
-    moved = [
-        Series("removed", steps, replaced.tolist(), 1),
-        Series("links of the start", steps, stayed.tolist(), 0),
-    ]
-    came = [
-        Series("came back at once", steps, back.tolist(), 3),
-        Series("at random", steps, chance.tolist(), None, "dashed"),
-    ]
-    moving = np.isfinite(back)
-    ratio = np.nanmean(back) / np.nanmean(chance) if moving.any() and np.nanmean(chance) else np.nan
-    sees = (
-        f"{len(steps)} updates removed {replaced[0]:.0%} of the links at first and "
-        f"{replaced[-1]:.0%} at the end"
-    )
-    sees += (
-        f"; {stayed[-1]:.0%} of the links are those of the start."
-        if np.isfinite(stayed[-1])
-        else "; the first masks were not kept."
-    )
-    if np.isfinite(ratio):
-        sees += (
-            f" {back[moving][0]:.0%} of the removed links came back in the first update, "
-            f"{back[moving][-1]:.0%} in the last; on average {ratio:.3g} times as many as at "
-            "random."
-        )
-    pictures = [
-        ("Links replaced and kept", chart(moved, step, share, sees)),
-        ("Removed links that were regrown at once", chart(came, step, of_removed, sees)),
-    ]
-    return Section(title, what, row(pictures), sees)
-
-
-def _sum(counts: Iterable[float | None]) -> float:
-    """NaN where one was not recorded."""
-    return float(sum(np.nan if count is None else count for count in counts))
 
 
 def _short(name: str) -> str:

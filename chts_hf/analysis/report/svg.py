@@ -20,7 +20,7 @@ class Series:
         x: where.
         y: how much; NaN is left out.
         colour: 0 to 6, or None for grey.
-        style: "line", "dashed", "points".
+        style: "line" (with points where they are few), "smooth" (without), "dashed", "points".
     """
 
     label: str
@@ -37,8 +37,8 @@ class Axis:
     Attributes:
         label: what is measured, with its unit.
         log: logarithmic.
-        low: the smallest value shown; None: of the data.
-        high: the largest; None: of the data.
+        low: the smallest value shown, what lies below is left out; None: of the data.
+        high: the largest, likewise; None: of the data.
         percent: whether 0.5 is written 50 %.
     """
 
@@ -62,9 +62,9 @@ def chart(
         size: in CSS pixels; it scales with the page.
     """
     width, height = size
-    rows = _legend_rows([s.label for s in series], width - 70)
-    left, right, top, bottom = 58, 14, 10 + 18 * len(rows), 44
-    points = [_clean(s, x.log, y.log) for s in series]
+    rows = _legend_rows([s.label for s in series], width - 80)
+    left, right, top, bottom = 66, 14, 10 + 18 * len(rows), 44
+    points = [_shown(s, x, y) for s in series]
     sx = _Scale(x, [v for xs, _ in points for v in xs], left, width - right)
     sy = _Scale(y, [v for _, ys in points for v in ys], height - bottom, top)
     parts = [*_axes(sx, sy, x, y, (left, right, top, bottom), size)]
@@ -141,14 +141,18 @@ class _Scale:
         low = axis.low if axis.low is not None else min(values, default=0)
         high = axis.high if axis.high is not None else max(values, default=1)
         if axis.log:
-            low, high = max(low, 1e-12), max(high, low * 10)
+            low = max(low, 1e-12)
+            high = max(high, low * 4)
         elif high <= low:
             high = low + (abs(low) or 1)
         self.axis, self.low, self.high = axis, low, high
         self.start, self.end = start, end
         ticks = self.ticks()
+        apart = ticks[1] - ticks[0] if len(ticks) > 1 else 0
         if axis.high is None and not axis.log and ticks and ticks[-1] < high:
-            self.high = ticks[-1] + (ticks[1] - ticks[0] if len(ticks) > 1 else 0)
+            self.high = ticks[-1] + apart
+        if axis.low is None and not axis.log and ticks and ticks[0] > low:
+            self.low = ticks[0] - apart
 
     def __call__(self, value: float) -> float:
         if self.axis.log:
@@ -203,13 +207,19 @@ def _tick(value: float, axis: Axis) -> str:
     return f"{100 * value:.3g}\u202f%" if axis.percent else number(round(value, 10))
 
 
-def _clean(series: Series, log_x: bool, log_y: bool) -> tuple[list[float], list[float]]:
-    kept = [
-        (a, b)
-        for a, b in zip(series.x, series.y, strict=True)
-        if math.isfinite(a) and math.isfinite(b) and (a > 0 or not log_x) and (b > 0 or not log_y)
-    ]
+def _shown(series: Series, x: Axis, y: Axis) -> tuple[list[float], list[float]]:
+    places = zip(series.x, series.y, strict=True)
+    kept = [(a, b) for a, b in places if _within(a, x) and _within(b, y)]
     return [a for a, _ in kept], [b for _, b in kept]
+
+
+def _within(value: float, axis: Axis) -> bool:
+    return (
+        math.isfinite(value)
+        and (value > 0 or not axis.log)
+        and (axis.low is None or value >= axis.low)
+        and (axis.high is None or value <= axis.high)
+    )
 
 
 def _draw(
@@ -221,7 +231,7 @@ def _draw(
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
         dashed = " dashed" if series.style == "dashed" else ""
         parts.append(f'<polyline class="line stroke-{name}{dashed}" points="{path}"/>')
-    if series.style == "points" or len(places) < 25:
+    if series.style == "points" or (series.style != "smooth" and len(places) < 25):
         radius = 2.6 if series.style != "dashed" else 0
         for (a, b), (x, y) in zip(places, values, strict=True):
             parts.append(
