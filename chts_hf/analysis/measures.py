@@ -269,6 +269,32 @@ def _small_world(
     return [Row("small_world", first, 0.0, beside)] if beside else []
 
 
+def beside_null(
+    chain: Chain, measures: Sequence[str], nulls: int, seed: int = 0
+) -> dict[str, float]:
+    """Measures of a network, each followed by its mean over the random networks that tell most.
+
+    Args:
+        chain: the layers.
+        measures: names of :data:`MEASURES`; ``small_world`` comes along as in :func:`analyse`.
+        nulls: random networks.
+        seed: of all random choices.
+
+    Returns:
+        ``{"modularity": …, "modularity_rewired": …}``: with the same degrees; ``{"anp": …,
+        "anp_er": …}``: as many links drawn uniformly, where rewiring keeps the measure. Without
+        the mean where a random network lacks the measure.
+    """
+    found: dict[str, float] = {}
+    for model, suffix in (("degrees", "rewired"), ("er", "er")):
+        names = [name for name in measures if MEASURES[name].by_degrees == (model == "er")]
+        for row in analyse(chain, names, nulls, seed, (model,)) if names else ():
+            found[row.measure] = row.value
+            if model in row.nulls:
+                found[f"{row.measure}_{suffix}"] = row.nulls[model].mean
+    return found
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether a network is hyperbolic beyond its degrees.
