@@ -25,7 +25,8 @@ from chts_hf import CHTsConfig, Sparsifier, load_sparse
 from chts_hf.analysis import MEASURES, Chain, analyse, chains_of, layer_masks
 from chts_hf.analysis.measures import judge
 from chts_hf.analysis.report import read_run
-from chts_hf.checkpoint.reader import read_config, read_section
+from chts_hf.checkpoint.load import model_class_of
+from chts_hf.checkpoint.reader import is_sparse, read_config
 from chts_hf.commands.analyze import Analysis, as_json, power_laws
 from chts_hf.targets import find_pairs
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--seed", type=int, default=0, help="of random choices")
     parser.add_argument("--json", type=Path, help="write the results here too")
     arguments = parser.parse_args(argv)
-    results = json.loads((arguments.run / "all_results.json").read_text(encoding="utf-8"))
+    results = results_of(arguments.run)
     report: dict[str, Any] = {"title": arguments.title}
     report |= {key: results[key] for key in TOLD if key in results}
     report["nulls"] = arguments.nulls
@@ -68,6 +69,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         arguments.json.write_text(text + "\n", encoding="utf-8")
     print(text)
     return report
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    """What a recipe wrote of its run."""
+    found: dict[str, Any] = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
+    return found
 
 
 def first_chains(folder: Path) -> list[Chain]:
@@ -90,12 +97,17 @@ def last_chains(folder: Path) -> list[Chain]:
     run = read_run(folder)
     if run.frames:
         return run.networks(run.frames[-1])
-    # The model's file says where its links are, those of weight 0 too.
-    told = read_section(read_config(folder), folder).config
+    values = read_config(folder)
+    # A sparse file says where the links are, those of weight 0 too; of others the weights do.
+    model = (
+        load_sparse(folder)
+        if is_sparse(values)
+        else model_class_of(values, folder).from_pretrained(folder)
+    )
+    told = results_of(folder)["chts"]
     kept = CHTsConfig(
         method="static", init="from_weights", targets=told["targets"], exclude=told["exclude"]
     )
-    model = load_sparse(folder)
     sparsifier = Sparsifier(model, None, kept, total_steps=1)
     masks = layer_masks(sparsifier.targets, sparsifier.masks)
     return chains_of(sparsifier.targets, find_pairs(sparsifier.targets), masks)

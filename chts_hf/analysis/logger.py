@@ -22,6 +22,10 @@ from chts_hf.sparsifier import Sparsifier
 from chts_hf.targets import Target, find_pairs
 
 
+# What is logged as "anp" is of all layers, not of the neurons between the layers of chains.
+_RENAMED = {"anp": "chain_anp", "anp_er": "chain_anp_er"}
+
+
 class TopologyLogger(TrainerCallback):
     """Records what the network becomes, for ``chts-hf report`` and for the Trainer's loggers.
 
@@ -32,8 +36,8 @@ class TopologyLogger(TrainerCallback):
     Trainer reports to.
 
     Expensive measures are taken where they were asked for, each beside its mean over random
-    networks: ``topology/modularity`` and ``topology/modularity_rewired``, or ``topology/anp_er``
-    where the measure follows from the degrees, which rewiring keeps. Where a model has several
+    networks: ``topology/modularity`` and ``topology/modularity_rewired``, or ``…_er`` where the
+    measure follows from the degrees, which rewiring keeps. Where a model has several
     chains of layers these are means over them; the history has each chain's. They stand in one log
     entry: after :meth:`attach` that of their update, or of the first masks; else the Trainer's
     next.
@@ -242,7 +246,9 @@ class TopologyLogger(TrainerCallback):
             record["measures"] = found = self._measure(sparsifier)
             names = dict.fromkeys(name for values in found.values() for name in values)
             self._measured = {
-                name: float(np.mean([values[name] for values in found.values() if name in values]))
+                _RENAMED.get(name, name): float(
+                    np.mean([values[name] for values in found.values() if name in values])
+                )
                 for name in names
             }
         self._writer.record(record)
