@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     arguments = parser.parse_args(argv)
     results = results_of(arguments.run)
     report: dict[str, Any] = {"title": arguments.title}
-    report |= {key: results[key] for key in TOLD if key in results}
+    report["run"] = {key: results[key] for key in TOLD if key in results}
     report["nulls"] = arguments.nulls
     ends = {
         "start": (first_chains(arguments.start or arguments.run), arguments.start_measures),

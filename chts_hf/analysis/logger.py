@@ -21,7 +21,6 @@ from chts_hf.callback import LOGGED, CHTsCallback
 from chts_hf.sparsifier import Sparsifier
 from chts_hf.targets import Target, find_pairs
 
-
 # What is logged as "anp" is of all layers, not of the neurons between the layers of chains.
 _RENAMED = {"anp": "chain_anp", "anp_er": "chain_anp_er"}
 

@@ -200,7 +200,8 @@ def analyse(
         chain: the layers.
         measures: names of :data:`MEASURES`. With ``clustering`` and ``path_length`` both there, a
             row ``small_world`` follows: ``σ = (C / C_null) / (L / L_null)`` (Humphries and Gurney
-            2008), above 1 where the network is more clustered than its paths are longer.
+            2008), above 1 where the network is more clustered than its paths are longer. The means
+            C_null and L_null are the first model's, also for the other's networks.
         nulls: random networks per null model; the smallest possible p is ``1 / (nulls + 1)``.
         seed: of all random choices.
         models: names of :data:`chts_hf.analysis.nulls.NULL_MODELS`.
@@ -254,7 +255,7 @@ def _small_world(
         return []
     ratio = values["clustering"].value / values["path_length"].value
     beside: dict[str, Comparison] = {}
-    first = float("nan")
+    scale = float("nan")
     for model, samples in random.items():
         if not all(parts <= sample.keys() for sample in samples):
             continue  # a random network of so few links may have neither
@@ -262,11 +263,11 @@ def _small_world(
         length = float(np.mean([s["path_length"].value for s in samples]))
         if clustering == 0:
             continue
-        scale = length / clustering
+        # One unit for all: the first model's mean. Which it is does not change any p.
+        scale = length / clustering if np.isnan(scale) else scale
         sigma = [scale * s["clustering"].value / s["path_length"].value for s in samples]
-        first = ratio * scale if np.isnan(first) else first
         beside[model] = compare(ratio * scale, sigma)
-    return [Row("small_world", first, 0.0, beside)] if beside else []
+    return [Row("small_world", ratio * scale, 0.0, beside)] if beside else []
 
 
 def beside_null(
