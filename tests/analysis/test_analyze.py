@@ -53,7 +53,8 @@ def _table(text: str, first: str) -> dict[str, dict[str, str]]:
     """The table that begins with this title: row → column → cell."""
     lines = text[text.index(first) :].split("\n\n")[0].splitlines()
     titles, *rows = (re.split(r" {2,}", line) for line in lines)
-    return {row[0]: dict(zip(titles[1:], row[1:], strict=True)) for row in rows}
+    titles.append("")  # of the last column, where that has none
+    return {row[0]: dict(zip(titles[1:], row[1:], strict=False)) for row in rows}
 
 
 def test_every_number_stands_in_its_column():
