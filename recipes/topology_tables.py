@@ -88,18 +88,25 @@ def _cells(networks: Sequence[Network], name: str) -> list[str]:
         same = all(one["nulls"].get(model, {}).get("p") is None for one in found)
         cells.append("–" if not beside else "same" if same else _number(beside))
     tested = "er" if cells[2] == "same" else "degrees"
-    ps = [p for one in found if (p := one["nulls"].get(tested, {}).get("p")) is not None]
-    return [*cells, _level(ps) + (" (density)" if ps and tested == "er" else "")]
+    tests = [
+        (beside["p"], one["value"] > beside["mean"])
+        for one in found
+        if (beside := one["nulls"].get(tested)) and beside["p"] is not None
+    ]
+    return [*cells, _level(tests) + (" (density)" if tests and tested == "er" else "")]
 
 
 def _number(values: Sequence[float]) -> str:
     return f"{mean(values):.3g}"
 
 
-def _level(ps: Sequence[float]) -> str:
-    if len(ps) > 1:
-        return f"≤ {LEVEL:g} in {sum(p <= LEVEL + 1e-12 for p in ps)} of {len(ps)}"
-    return f"{ps[0]:.2g}" if ps else "–"
+def _level(tests: Sequence[tuple[float, bool]]) -> str:
+    """The p of one network and, where it is small, to which side; of several, how many to each."""
+    above = [up for p, up in tests if p <= LEVEL + 1e-12]
+    if len(tests) > 1:
+        return f"{sum(above)}↑ {len(above) - sum(above)}↓ of {len(tests)}"
+    side = f" {'↑' if above[0] else '↓'}" if above else ""
+    return f"{tests[0][0]:.2g}{side}" if tests else "–"
 
 
 def _hyperbolic(networks: Sequence[Network]) -> str:
