@@ -176,8 +176,7 @@ class TopologyLogger(TrainerCallback):
         trainer = self._trainer() if self._trainer is not None else None
         if trainer is not None:
             wanted = control.should_log
-            measured, self._measured = self._measured, {}
-            trainer.log(_entry(self._latest | measured))
+            trainer.log(_entry(self._latest | self._measured))  # on_log then forgets the measured
             control.should_log = wanted  # the Trainer's own entry is still to come
 
     def _begin(self, sparsifier: Sparsifier, args: TrainingArguments, state: TrainerState) -> None:
