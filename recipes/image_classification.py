@@ -88,7 +88,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         callbacks=[sparse, snapshot, stop],
     )
     if arguments.data.record_topology:
-        TopologyLogger(sparse).attach(trainer)
+        TopologyLogger(
+            sparse,
+            measures=arguments.data.topology_measures or (),
+            measure_steps=arguments.data.topology_steps,
+        ).attach(trainer)
 
     results = describe(arguments, splits)
     if training.do_train:

@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmark_tables import RESULTS, TABLES, benchmark_table, markdown_table, mean_and_error
 from compact_mlp import compact_table
+from topology_tables import topology_tables
 from trial_tables import trial_table
 
 from chts_hf.compare.page import write_comparison
@@ -43,6 +44,8 @@ PAGES = (
     "docs/methods.md",
     "docs/scaling.md",
 )
+#: The mark, and the folder, of what `benchmarks/topology.py` wrote.
+TOPOLOGY = "topology"
 NEEDED = ("setting", "dataset", "method", "target_sparsity", "seed", "steps", "commit", "machine")
 #: What a kind of run is known by → its columns with a mean over seeds: title, key, digits.
 SCORES = {
@@ -212,6 +215,8 @@ def fill_tables(text: str, runs: Sequence[dict[str, Any]]) -> str:
     def fill(mark: re.Match[str]) -> str:
         if mark[2] in TABLES:
             return f"{mark[1]}\n{benchmark_table(mark[2])}\n<!-- end of table -->"
+        if mark[2] == TOPOLOGY:
+            return f"{mark[1]}\n{topology_tables(RESULTS / TOPOLOGY)}\n<!-- end of table -->"
         if "/" in mark[2]:
             return f"{mark[1]}\n{table_below(RESULTS / mark[2])}\n<!-- end of table -->"
         if mark[2] not in settings:

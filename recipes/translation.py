@@ -109,7 +109,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         batch_log=batches,
     )
     if data.record_topology:
-        TopologyLogger(sparse).attach(trainer)
+        TopologyLogger(
+            sparse, measures=data.topology_measures or (), measure_steps=data.topology_steps
+        ).attach(trainer)
 
     results = describe(arguments) | {"initial_weights": report.weights_digest(model)}
     if training.do_train:

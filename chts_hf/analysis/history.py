@@ -33,7 +33,8 @@ class History:
         chains: names of layers that follow each other, with the chain's name.
         config: the method's settings.
         records: one per recorded update: "step", "update", "sparsity", "itop_rate", "anp",
-            "layers": layer → counts, and "measures" where there are some.
+            "layers": layer → counts, and where it was measured "measures": chain → measures, as
+            :func:`chts_hf.analysis.measures.beside_null` gives them.
         frames: steps at which masks were kept, ascending.
         folder: where their files are.
     """
@@ -63,8 +64,8 @@ class History:
     def links(self) -> dict[str, LinkHistory]:
         """Layer → what its links had been through at the last record; empty before the first."""
         return {
-            name: LinkHistory.of_record(self.layers[name]["shape"], counts)
-            for name, counts in (self.records[-1]["layers"] if self.records else {}).items()
+            name: LinkHistory.of_records(self.layers[name]["shape"], name, self.records)
+            for name in (self.records[-1]["layers"] if self.records else {})
         }
 
     def chain(self, name: str, masks: Mapping[str, Mask]) -> Chain:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,11 @@ class LinkHistory:
         weights: places for links.
         links: links now.
         ever: places that ever were a link.
-        removed: links that the last recorded update removed.
+        removed: links that the last recorded update to remove any removed: those near the end of a
+            run remove none.
         returned: those of them that it regrew at once.
         returned_at_random: how many uniform regrowth would have brought back.
+        step: the training step of that update; None where no link was ever removed.
     """
 
     weights: int
@@ -30,6 +32,7 @@ class LinkHistory:
     removed: int | None = None
     returned: int | None = None
     returned_at_random: float | None = None
+    step: int | None = None
 
     @classmethod
     def of_checkpoint(cls, mask: Mask, ever: Mask) -> LinkHistory:
@@ -52,6 +55,25 @@ class LinkHistory:
             counts["overlap"],
             counts["expected_overlap"],
         )
+
+    @classmethod
+    def of_records(
+        cls, shape: Sequence[int], name: str, records: Sequence[Mapping[str, Any]]
+    ) -> LinkHistory:
+        """From all records of a run.
+
+        Args:
+            shape: (out, in).
+            name: of the layer.
+            records: of :class:`chts_hf.analysis.TopologyLogger`, at least one.
+        """
+        now = cls.of_record(shape, records[-1]["layers"][name])
+        for record in reversed(records):
+            counts = record["layers"][name]
+            if counts["removed"]:
+                then = cls.of_record(shape, counts)
+                return replace(then, links=now.links, ever=now.ever, step=record["step"])
+        return now
 
     @property
     def itop_rate(self) -> float | None:

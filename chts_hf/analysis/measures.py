@@ -227,7 +227,8 @@ def analyse(
         chain: the layers.
         measures: names of :data:`MEASURES`. With ``clustering`` and ``path_length`` both there, a
             row ``small_world`` follows: ``σ = (C / C_null) / (L / L_null)`` (Humphries and Gurney
-            2008), above 1 where the network is more clustered than its paths are longer.
+            2008), above 1 where the network is more clustered than its paths are longer. The means
+            C_null and L_null are the first model's, also for the other's networks.
         nulls: random networks per null model; the smallest possible p is ``1 / (nulls + 1)``.
         seed: of all random choices.
         models: names of :data:`chts_hf.analysis.nulls.NULL_MODELS`.
@@ -281,7 +282,7 @@ def _small_world(
         return []
     ratio = values["clustering"].value / values["path_length"].value
     beside: dict[str, Comparison] = {}
-    first = float("nan")
+    scale = float("nan")
     for model, samples in random.items():
         if not all(parts <= sample.keys() for sample in samples):
             continue  # a random network of so few links may have neither
@@ -289,11 +290,37 @@ def _small_world(
         length = float(np.mean([s["path_length"].value for s in samples]))
         if clustering == 0:
             continue
-        scale = length / clustering
+        # One unit for all: the first model's mean. Which it is does not change any p.
+        scale = length / clustering if np.isnan(scale) else scale
         sigma = [scale * s["clustering"].value / s["path_length"].value for s in samples]
-        first = ratio * scale if np.isnan(first) else first
         beside[model] = compare(ratio * scale, sigma)
-    return [Row("small_world", first, 0.0, beside)] if beside else []
+    return [Row("small_world", ratio * scale, 0.0, beside)] if beside else []
+
+
+def beside_null(
+    chain: Chain, measures: Sequence[str], nulls: int, seed: int = 0
+) -> dict[str, float]:
+    """Measures of a network, each followed by its mean over the random networks that tell most.
+
+    Args:
+        chain: the layers.
+        measures: names of :data:`MEASURES`; ``small_world`` comes along as in :func:`analyse`.
+        nulls: random networks.
+        seed: of all random choices.
+
+    Returns:
+        ``{"modularity": …, "modularity_rewired": …}``: with the same degrees; ``{"anp": …,
+        "anp_er": …}``: as many links drawn uniformly, where rewiring keeps the measure. Without
+        the mean where a random network lacks the measure.
+    """
+    found: dict[str, float] = {}
+    for model, suffix in (("degrees", "rewired"), ("er", "er")):
+        names = [name for name in measures if MEASURES[name].by_degrees == (model == "er")]
+        for row in analyse(chain, names, nulls, seed, (model,)) if names else ():
+            found[row.measure] = row.value
+            if model in row.nulls:
+                found[f"{row.measure}_{suffix}"] = row.nulls[model].mean
+    return found
 
 
 @dataclass(frozen=True)

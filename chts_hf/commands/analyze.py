@@ -73,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
     found = {
         chain.name: Analysis(
             analyse(chain, arguments.measures, arguments.nulls, arguments.seed),
-            _power_laws(chain, arguments.seed) if "exponent" in arguments.measures else {},
+            power_laws(chain, arguments.seed) if "exponent" in arguments.measures else {},
             {layer: links[layer] for layer in chain.layers if layer in links},
         )
         for chain in networks
@@ -108,7 +108,8 @@ def _networks(
     return chosen, run.links()
 
 
-def _power_laws(chain: Chain, seed: int) -> dict[str, PowerLaw | None]:
+def power_laws(chain: Chain, seed: int) -> dict[str, PowerLaw | None]:
+    """Level → the power law of its degrees."""
     rng = np.random.default_rng([seed, 9])
     return {level: fit_power_law(k, rng) for level, k in level_degrees(chain).items()}
 
@@ -178,12 +179,14 @@ def _laws(laws: Mapping[str, PowerLaw | None]) -> str:
 
 
 def _links(links: Mapping[str, LinkHistory]) -> str:
-    cells = [["links of", "weights", "links", "ever (ITOP)", "removed", "came back", "at random"]]
+    titles = ["links of", "weights", "links", "ever (ITOP)", "at step", "removed", "came back"]
+    cells = [[*titles, "at random"]]
     for layer, one in links.items():
-        removed = "–" if one.removed is None else f"{one.removed:,}"
+        step, removed = ("–" if n is None else f"{n:,}" for n in (one.step, one.removed))
         shares = (one.itop_rate, one.overlap, one.overlap_at_random)
         itop, back, random = ("–" if share is None else f"{share:.2%}" for share in shares)
-        cells.append([layer, f"{one.weights:,}", f"{one.links:,}", itop, removed, back, random])
+        counts = [f"{one.weights:,}", f"{one.links:,}", itop, step, removed]
+        cells.append([layer, *counts, back, random])
     return _table(cells)
 
 

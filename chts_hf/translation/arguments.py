@@ -81,6 +81,14 @@ class DataTrainingArguments:
     record_topology: bool = _option(
         False, "Keep counts and masks of the run in output_dir/topology, for `chts-hf report`."
     )
+    topology_measures: list[str] | None = _option(
+        None,
+        "With record_topology: measures of `chts-hf analyze` (modularity …) to take in training, "
+        "beside their values in random networks, for the Trainer's loggers.",
+    )
+    topology_steps: list[int] | None = _option(
+        None, "Training steps to take them at, 0 the first; a few, evenly spread, if not given."
+    )
 
     measure_speed: bool = _option(
         False,

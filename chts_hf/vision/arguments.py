@@ -53,6 +53,14 @@ class DataArguments:
     record_topology: bool = option(
         False, "Keep counts and masks of the run in output_dir/topology, for `chts-hf report`."
     )
+    topology_measures: list[str] | None = option(
+        None,
+        "With record_topology: measures of `chts-hf analyze` (modularity …) to take in training, "
+        "beside their values in random networks, for the Trainer's loggers.",
+    )
+    topology_steps: list[int] | None = option(
+        None, "Training steps to take them at, 0 the first; a few, evenly spread, if not given."
+    )
 
     def __post_init__(self) -> None:
         """Check what does not need the data.

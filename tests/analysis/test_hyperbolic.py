@@ -73,6 +73,25 @@ def test_distances_in_the_disk():
     )
 
 
+def test_radii_follow_popularity():
+    # β = 1 / (3 - 1): r_i = ln i + ln N. The two nodes of degree 2 share the places 2 and 3.
+    found = e.radii(np.array([2.0, 5.0, 2.0, 1.0]), gamma=3)
+    assert found == pytest.approx(np.log([2.5, 1, 2.5, 4]) + np.log(4))
+    # γ → ∞, β → 0: all at the rim, 2 ln N.
+    assert e.radii(np.array([2.0, 5.0]), gamma=1e9) == pytest.approx([2 * np.log(2)] * 2)
+
+
+def test_an_embedding_has_the_radii_of_its_degrees():
+    mask, _ = hyperbolic_mask((30, 20), 120, seed=0)
+    for gamma in (None, 2.5):
+        found = coalescent_embedding(
+            adjacency(single_layer("x", mask)), np.random.default_rng(0), gamma
+        )
+        degree = np.asarray(found.matrix.sum(axis=0)).ravel()
+        likeliest = 1 + len(degree) / np.log(2 * degree / (2 * degree.min() - 1)).sum()
+        assert found.radius == pytest.approx(e.radii(degree, gamma or likeliest))
+
+
 def test_greedy_routing_on_a_ring_that_is_laid_out_well_and_badly():
     n = 12
     half = n // 2

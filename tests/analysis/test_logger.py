@@ -19,6 +19,7 @@ from chts_hf import CHTsCallback, CHTsConfig, Sparsifier
 from chts_hf.analysis import TopologyLogger
 from chts_hf.analysis.history import read_history
 from chts_hf.analysis.links import LinkHistory
+from chts_hf.analysis.measures import beside_null
 from chts_hf.analysis.report import read_run
 from chts_hf.analysis.report.turnover import turnover
 from tests.builders import tiny_trainer
@@ -182,20 +183,76 @@ def test_a_layer_that_rests_has_nothing_removed(tmp_path):
 
 def test_measures_are_taken_with_the_masks(tmp_path):
     pytest.importorskip("scipy", reason="needs the extra `analysis`")
-    run(tmp_path, logger={"measures": ("clustering",)})
-    taken = [r for r in read_history(tmp_path).records if r.get("measures")]
+    run(tmp_path, logger={"measures": ("clustering",), "nulls": 1})
+    history = read_history(tmp_path)
+    taken = [r for r in history.records if "measures" in r]
     assert [r["step"] for r in taken] == [0, 4, 8]
     for record in taken:
-        for values in record["measures"].values():
-            assert 0 <= values["clustering"] <= 1
+        masks = history.masks(record["step"])
+        assert record["measures"].keys() == history.chains.keys()
+        for name, values in record["measures"].items():
+            assert values == beside_null(history.chain(name, masks), ["clustering"], 1)
 
 
-def test_what_cannot_be_is_refused():
-    sparse = CHTsCallback(CONFIG)
-    with pytest.raises(ValueError, match="no measure x"):
-        TopologyLogger(sparse, measures=("x",))
-    with pytest.raises(ValueError, match="frames = 1 at least 2"):
-        TopologyLogger(sparse, frames=1)
+MEASURED = {"measures": ("modularity", "anp"), "nulls": 1}
+
+
+def test_the_trainers_loggers_see_measures_beside_their_null_values(tmp_path):
+    pytest.importorskip("scipy", reason="needs the extra `analysis`")
+    chosen = MEASURED | {"measure_steps": (0, 3, 100)}
+    trainer, _, listener = run(tmp_path, attach=True, logging_steps=1, logger=chosen)
+    # The first masks; the first update from step 3 on; none follows step 100: the last one.
+    records = {r["step"]: r for r in read_history(tmp_path).records if "measures" in r}
+    assert list(records) == [0, 4, 8]
+    # The chains' ANP has a name of its own: that of all layers is logged as topology/anp.
+    names = {name: name for name in ("modularity", "modularity_rewired")}
+    names |= {"anp": "chain_anp", "anp_er": "chain_anp_er"}
+    for entries in (listener.seen, trainer.state.log_history):
+        seen = [entry for entry in entries if "topology/modularity" in entry]
+        assert len(seen) == 3  # each once, and not again in later entries
+        for entry, record in zip(seen, records.values(), strict=True):
+            assert "loss" not in entry
+            assert entry["topology/anp"] == record["anp"]
+            for name, logged in names.items():
+                of_chains = [values[name] for values in record["measures"].values()]
+                assert entry[f"topology/{logged}"] == pytest.approx(np.mean(of_chains))
+    assert [e["step"] for e in trainer.state.log_history if "topology/chain_anp" in e] == [0, 4, 8]
+
+
+def test_unattached_measures_stand_in_the_next_entry_only(tmp_path):
+    pytest.importorskip("scipy", reason="needs the extra `analysis`")
+    chosen = MEASURED | {"measure_steps": (5,)}
+    trainer, _, _ = run(tmp_path, logging_steps=4, logger=chosen)
+    log = trainer.state.log_history
+    assert [e["step"] for e in log if "topology/modularity_rewired" in e] == [8]
+    assert [r["step"] for r in read_history(tmp_path).records if "measures" in r] == [6]
+
+
+def test_training_is_the_same_with_measures(tmp_path):
+    pytest.importorskip("scipy", reason="needs the extra `analysis`")
+    with_them, _, _ = run(tmp_path / "a", attach=True, logger=MEASURED)
+    without, _, _ = run(tmp_path / "b")
+    for a, b in zip(with_them.model.parameters(), without.model.parameters(), strict=True):
+        assert a.equal(b)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"measures": ("x",)}, "no measure x"),
+        ({"frames": 1}, "frames = 1 at least 2"),
+        ({"every": 0}, "every = 0 and nulls = 3 must be at least 1"),
+        ({"nulls": 0}, "nulls = 0 must be at least 1"),
+        (
+            {"measures": ("anp",), "measure_steps": (-1,)},
+            r"measure_steps = \[-1\] must be at least",
+        ),
+        ({"measure_steps": (5,)}, r"measure_steps = \[5\] without measures"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        TopologyLogger(CHTsCallback(CONFIG), **options)
 
 
 def test_a_dense_run_records_nothing(tmp_path):

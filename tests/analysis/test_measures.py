@@ -24,14 +24,15 @@ from chts_hf.analysis import (  # noqa: E402
 )
 from chts_hf.analysis import structure as s  # noqa: E402
 from chts_hf.analysis.degrees import _draw, level_degrees  # noqa: E402
+from chts_hf.analysis.hyperbolic import greedy_routability  # noqa: E402
 from chts_hf.analysis.links import itop_at_random  # noqa: E402
-from chts_hf.analysis.measures import compare  # noqa: E402
+from chts_hf.analysis.measures import beside_null, compare  # noqa: E402
 from chts_hf.analysis.paths import (  # noqa: E402
     distances,
     mean_and_error,
     path_lengths,
 )
-from tests.analysis.networks import small_chain, two_blocks  # noqa: E402
+from tests.analysis.networks import ring_mask, small_chain, two_blocks  # noqa: E402
 
 
 def test_clustering_is_one_in_complete_graphs_and_zero_in_trees():
@@ -82,6 +83,58 @@ def test_sampled_path_lengths_lie_within_their_error(monkeypatch):
     assert abs(sampled.value - exact.value) < 4 * sampled.error
 
 
+def test_routing_is_sampled_with_its_standard_error(monkeypatch):
+    network = Network(single_layer("x", np.random.default_rng(0).random((60, 50)) < 0.08), 0)
+    embedding = network.embedding
+    assert embedding is not None
+    nodes = len(embedding.nodes)
+    scores = greedy_routability(embedding, np.arange(nodes))
+    monkeypatch.setattr("chts_hf.analysis.measures.ROUTING_TARGETS", nodes)
+    exact = MEASURES["greedy_routability"].function(network)
+    assert (exact.value, exact.error) == (pytest.approx(scores.mean()), 0)
+    monkeypatch.setattr("chts_hf.analysis.measures.ROUTING_TARGETS", 40)
+    sampled = MEASURES["greedy_routability"].function(network)
+    expected = scores.std(ddof=1) / np.sqrt(40) * np.sqrt(1 - 40 / nodes)
+    assert sampled.error == pytest.approx(expected, rel=0.35)  # of another sample's deviation
+    assert 0 < abs(sampled.value - exact.value) < 4 * sampled.error
+
+
+def test_small_worldness_is_clustering_over_path_length_beside_those_of_chance():
+    rows = {row.measure: row for row in analyse(small_chain(), ["clustering", "path_length"], 3)}
+    for model in ("er", "degrees"):
+        clustering, length = (
+            np.array(rows[name].nulls[model].values) for name in ("clustering", "path_length")
+        )
+        if model == "er":  # the unit of all
+            scale = length.mean() / clustering.mean()
+        of_chance = scale * clustering / length
+        assert rows["small_world"].nulls[model].values == pytest.approx(tuple(of_chance))
+        sigma = scale * rows["clustering"].value / rows["path_length"].value
+        assert compare(sigma, list(of_chance)).p == rows["small_world"].nulls[model].p
+        assert rows["small_world"].value == pytest.approx(sigma)
+    # Rings of links are small worlds by any account: many squares, and paths not much longer.
+    ring = single_layer("x", ring_mask((60, 60), 400, r=0.2))
+    found = {row.measure: row for row in analyse(ring, ["clustering", "path_length"], 2)}
+    assert found["small_world"].value > 1.5
+
+
+def test_measures_beside_the_null_model_that_tells_most():
+    found = beside_null(small_chain(), ["anp", "clustering", "path_length"], 3)
+    rows = {row.measure: row for row in analyse(small_chain(), nulls=3)}
+    assert list(found)[-2:] == ["anp", "anp_er"]
+    for name in ("clustering", "path_length", "anp"):
+        assert found[name] == rows[name].value
+    for name in ("clustering", "path_length"):
+        assert found[f"{name}_rewired"] == rows[name].nulls["degrees"].mean
+    assert found["anp_er"] == rows["anp"].nulls["er"].mean
+    beside = rows["small_world"].nulls["degrees"]
+    # Here the rewired networks are the unit, there the uniform ones.
+    assert found["small_world"] / found["small_world_rewired"] == pytest.approx(
+        rows["small_world"].value / beside.mean
+    )
+    assert beside_null(single_layer("x", np.zeros((4, 4), bool)), ["clustering"], 1) == {}
+
+
 def test_modularity_of_two_blocks_is_one_half_and_leiden_finds_them():
     chain = single_layer("x", two_blocks())
     matrix, side = adjacency(chain), chain.levels % 2
@@ -125,6 +178,7 @@ def test_the_fit_is_the_packages(exponent, k_min):
     assert law is not None
     assert law.k_min == other.xmin
     assert law.exponent == pytest.approx(other.power_law.alpha, abs=1e-3)
+    assert law.error == pytest.approx(other.power_law.sigma, rel=1e-3)
     # The package looks at the degrees that occur, and not at the gaps between them.
     assert law.distance == pytest.approx(other.power_law.D, abs=2e-3)
     assert law.distance > other.power_law.D - 1e-6
@@ -197,6 +251,14 @@ def test_hub_paths_count_paths_through_the_busiest_neuron():
     assert s.hub_paths(chain, share=1 / 3) == pytest.approx(6 / 8)
 
 
+def test_hubs_have_the_most_links_and_not_the_most_paths():
+    # Hidden neuron 0: 5 links in, 1 out, 5 paths. Neuron 1: 2 in, 3 out, 6 paths, fewer links.
+    first = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]) > 0
+    second = np.array([[1, 1], [0, 1], [0, 1]]) > 0
+    chain = Chain("c", ("a", "b"), (first, second))
+    assert s.hub_paths(chain, share=0.5) == pytest.approx(5 / 11)
+
+
 def test_living_neurons_have_links_on_both_sides():
     first = np.array([[1, 0], [0, 0], [1, 1]]) > 0
     second = np.array([[1, 1, 0]]) > 0
@@ -238,6 +300,9 @@ def test_comparisons_count_networks_at_least_as_far_out():
     assert compare(10.0, [1.0] * 9 + [2.0] * 10).p == pytest.approx(1 / 20)
     assert compare(0.0, [-5.0, 5.0, 0.1]).p == pytest.approx(1)
     assert compare(3.0, [3.0, 3.0]).p is None
+    beside = compare(10.0, [1.0, 2.0, 6.0])
+    assert (beside.mean, beside.values) == (3, (1, 2, 6))
+    assert beside.deviation == pytest.approx(np.sqrt((4 + 1 + 9) / 3))
     with pytest.raises(ValueError, match="at least one"):
         compare(1.0, [])
 

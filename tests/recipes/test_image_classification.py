@@ -104,7 +104,9 @@ def test_a_compact_model_is_smaller_and_as_good(tmp_path: Path) -> None:
 def test_a_run_keeps_its_masks_for_the_report(
     tmp_path: Path, trained: tuple[Path, dict[str, Any]]
 ) -> None:
-    results = image_classification.main([config(tmp_path), "--record_topology", "true"])
+    measured = ["--topology_measures", "clustering", "--topology_steps", "1000"]  # the last update
+    words = [config(tmp_path), "--record_topology", "true", *measured]
+    results = image_classification.main(words)
     history = read_history(tmp_path / "out")
     assert history is not None
     assert [record["update"] for record in history.records] == [0, 1, 2, 3]
@@ -117,6 +119,10 @@ def test_a_run_keeps_its_masks_for_the_report(
     updates = [entry for entry in log if "topology/from_start" in entry and "loss" not in entry]
     # The last one removed nothing (the fraction has fallen to 0), so it has no overlap.
     assert ["topology/overlap" in entry for entry in updates[:3]] == [True, True, False]
+    (taken,) = (entry for entry in log if "topology/clustering" in entry)
+    assert taken == updates[2]
+    (of_chain,) = history.records[-1]["measures"].values()
+    assert taken["topology/clustering_rewired"] == of_chain["clustering_rewired"] > 0
     # Watching changes nothing, and nothing is kept unless asked for.
     assert results["predict_loss"] == trained[1]["predict_loss"]
     assert read_history(trained[0]) is None

@@ -105,6 +105,27 @@ def test_data_sets_of_the_hub(names: tuple[str, str]) -> None:
     assert found.names == ["ant", "bee", "cow"]
 
 
+def test_short_names_are_those_of_data_sets_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def load(repository: str, config_name: str | None) -> DatasetDict:
+        asked.append((repository, config_name))
+        return DatasetDict()
+
+    monkeypatch.setattr(images, "load_dataset", load)
+    for name in ("mnist", "fashion_mnist", "emnist_balanced", "cifar10", "me/mine"):
+        images.load_hub(name)
+    images.load_hub("me/mine", "small")
+    assert asked == [
+        ("ylecun/mnist", None),
+        ("zalando-datasets/fashion_mnist", None),
+        ("claudiogsc/emnist_balanced", None),
+        ("uoft-cs/cifar10", None),
+        ("me/mine", None),
+        ("me/mine", "small"),
+    ]
+
+
 def test_a_data_set_without_images_is_refused() -> None:
     with pytest.raises(ValueError, match="no column of type Image among text"):
         images.from_datasets(DatasetDict({"test": Dataset.from_dict({"text": ["a"]})}))
