@@ -65,6 +65,8 @@ def _axis(svg: str, style: str, name: str, log: bool) -> Callable[[float], float
             value = float(re.sub(r"[\u202f%,]", "", text)) / (100 if "%" in text else 1)
             ticks.append((float(place) - (4 if name == "y" else 0), value))
     (p, v), (q, w) = ticks[0], ticks[-1]
+    assert v < w
+    assert (p < q) == (name == "x")  # larger values to the right, and further up
     if log:
         v, w = np.log(v), np.log(w)
     return lambda place: float(

@@ -88,7 +88,7 @@ def _numbers(angle: Floats, communities: Ints) -> list[str]:
         if any(abs(middle - other) < 0.07 for other in taken):
             continue
         taken.append(middle)
-        x, y = _places(np.angle(middle), _SIDE / 2 - _MARGIN / 2 + 1)
+        x, y = _places(float(np.angle(middle)), _SIDE / 2 - _MARGIN / 2 + 1)
         parts.append(f'<text class="mid small" x="{x:.1f}" y="{y + 4:.1f}">{community + 1}</text>')
     return parts
 
@@ -102,5 +102,5 @@ def _style(community: int) -> str:
     return f"open stroke-{hue}" if _HUES <= community < 2 * _HUES else f"fill-{hue}"
 
 
-def _places(angle: Floats, radius: Floats | float) -> tuple[Floats, Floats]:
+def _places(angle: Floats | float, radius: Floats | float) -> tuple[Floats, Floats]:
     return _SIDE / 2 + radius * np.cos(angle), _SIDE / 2 - radius * np.sin(angle)
