@@ -379,6 +379,7 @@ def _unknown(
     what: str, value: object, allowed: Mapping[str, Any] | list[str] | tuple[str, ...]
 ) -> str:
     by_lower_case = {name.lower(): name for name in allowed}
-    close = get_close_matches(str(value).lower(), list(by_lower_case), n=1)
-    hint = f"; did you mean {by_lower_case[close[0]]!r}?" if close else ""
+    close = get_close_matches(str(value).lower(), list(by_lower_case), n=2)
+    names = " or ".join(repr(by_lower_case[name]) for name in close)
+    hint = f"; did you mean {names}?" if close else ""
     return f"unknown {what} {value!r}: choose one of {', '.join(allowed)}{hint}"

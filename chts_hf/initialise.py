@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from chts_hf import topology
 from chts_hf.config import CHTsConfig
 from chts_hf.seeding import generator_for
 from chts_hf.targets import Target
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def layer_sparsities(
@@ -123,3 +126,29 @@ def rescale(target: Target, mask: Tensor) -> None:
     weight = target.view(target.weight.data)
     goal = (2 * mask.numel() / (int(mask.sum()) * mask.shape[1])) ** 0.5
     weight.mul_(goal / weight[mask].square().mean().sqrt().clamp_min(1e-12))
+
+
+def lost_links(target: Target, mask: Tensor) -> int:
+    """How many links of a layer that is sparse already a first mask does not have.
+
+    Args:
+        target: the layer.
+        mask: of its shape (out, in).
+
+    Returns:
+        The number of weights that are not 0 and will be; 0 for a layer most of whose are not 0.
+    """
+    links = target.view(target.weight.detach()) != 0
+    if 2 * int(links.sum()) > links.numel():
+        return 0
+    return int((links & ~mask).sum())
+
+
+def warn_of_lost_links(lost: int) -> None:
+    """Say that a model was sparse, and that new masks take so many of its links."""
+    if lost:
+        _LOGGER.warning(
+            "the model is sparse already, and new first masks set %s of its links to 0; "
+            'CHTsConfig(init="from_weights") goes on with the links it has',
+            f"{lost:,}",
+        )

@@ -271,7 +271,7 @@ class Sparsifier:
         model: nn.Module,
         correlation: Tensor | None,
     ) -> None:
-        fingerprints = {}
+        fingerprints, lost = {}, 0
         for target in self.targets:
             config, name = self._layer_config[target.name], target.parameter_name
             target = whole(target, self.layout)
@@ -282,6 +282,7 @@ class Sparsifier:
                 mask = initialise.initial_mask(
                     target, config, *ends, correlation, known_zero_links(model, name)
                 )
+                lost += initialise.lost_links(target, mask)
             if given is not None or config.init == "from_weights":
                 ends = initialise.sparsities_from_weights(mask, config, ends[1])
                 self._initial[target.name], self._final[target.name] = ends
@@ -292,6 +293,7 @@ class Sparsifier:
                 write_part(target, self.layout, local(self._parameters[name]).data, weight)
             if self.layout.sharded:
                 fingerprints[target.name] = fingerprint(mask)
+        initialise.warn_of_lost_links(lost)
         self.layout.check_copies(fingerprints)
         self._enforce()
         for name, weight in self._parameters.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import pytest
@@ -260,6 +261,20 @@ def test_fine_tuning_a_dense_model_starts_from_its_largest_weights(initial_spars
             assert weight[mask].min() >= weight[~mask].max()
     _train(model, optimizer, sparsifier, 40)
     assert sparsifier.stats()["sparsity"] == pytest.approx(0.8, abs=2e-3)
+
+
+def test_new_masks_on_a_sparse_model_are_warned_of(caplog):
+    model, _, first = _setup(sparsity=0.9)
+    first.close()
+    with caplog.at_level(logging.WARNING, "chts_hf"):
+        _setup(model=model, init="from_weights", sparsity=0.99)[2].close()
+        assert not caplog.records
+        kept = {n: p.detach().clone() for n, p in model.named_parameters()}
+        again = _setup(model=model, init="er", sparsity=0.9)[2]
+    lost = sum(int(((kept[name] != 0) & ~mask).sum()) for name, mask in again.masks.items())
+    (record,) = caplog.records
+    assert f"{lost:,} of its links" in record.message
+    assert 'init="from_weights"' in record.message
 
 
 def test_from_weights_goes_on_with_the_links_of_each_layer():

@@ -52,7 +52,7 @@ def read_section(values: Mapping[str, Any], where: Path) -> Section:
         raise SparseFileError(
             f"{where} is no sparse checkpoint: its {CONFIG_FILE} has no quantization_config of "
             "chts_hf. If it was saved with dense_copy=True, the sparse one is in its subfolder: "
-            'subfolder="sparse"'
+            'subfolder="sparse". A training checkpoint stays dense: chts-hf export makes one of it'
         )
     try:
         section = Section.from_dict(values["quantization_config"])

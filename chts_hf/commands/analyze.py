@@ -14,7 +14,7 @@ import numpy as np
 
 from chts_hf.analysis.degrees import PowerLaw, fit_power_law, level_degrees
 from chts_hf.analysis.links import LinkHistory
-from chts_hf.analysis.measures import MEASURES, Comparison, Row, analyse
+from chts_hf.analysis.measures import MEASURES, Row, analyse
 from chts_hf.analysis.network import Chain
 from chts_hf.checkpoint.mask_file import MASK_FILE
 from chts_hf.commands.base import CommandError, Commands, add_command, positive
@@ -162,7 +162,7 @@ def _measures(rows: Sequence[Row]) -> str:
         error = f" ± {row.error:.2g}" if row.error else ""
         shown = [row.measure, f"{row.value:.4g}{error}"]
         for model in ("er", "degrees"):
-            shown += _shown(row.nulls.get(model))
+            shown += _shown(row, model)
         cells.append(shown)
     return _table(cells)
 
@@ -196,9 +196,12 @@ def _table(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _shown(comparison: Comparison | None) -> list[str]:
+def _shown(row: Row, model: str) -> list[str]:
+    comparison = row.nulls.get(model)
     if comparison is None:
         return ["–", "–"]
-    if comparison.p is None:
+    p = row.p(model)
+    if comparison.p is None or p is None:
         return [f"{comparison.mean:.4g}", "same"]
-    return [f"{comparison.mean:.4g} ± {comparison.deviation:.2g}", f"{comparison.p:.2g}"]
+    side = ", one-sided" if row.one_sided else ""
+    return [f"{comparison.mean:.4g} ± {comparison.deviation:.2g}", f"{p:.2g}{side}"]

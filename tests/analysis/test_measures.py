@@ -92,6 +92,7 @@ def test_routing_is_sampled_with_its_standard_error(monkeypatch):
     monkeypatch.setattr("chts_hf.analysis.measures.ROUTING_TARGETS", nodes)
     exact = MEASURES["greedy_routability"].function(network)
     assert (exact.value, exact.error) == (pytest.approx(scores.mean()), 0)
+    monkeypatch.setattr("chts_hf.analysis.measures.ROUTING_WORK", 0)  # now it is sampled
     monkeypatch.setattr("chts_hf.analysis.measures.ROUTING_TARGETS", 40)
     sampled = MEASURES["greedy_routability"].function(network)
     expected = scores.std(ddof=1) / np.sqrt(40) * np.sqrt(1 - 40 / nodes)

@@ -105,7 +105,8 @@ def read_run(folder: str | Path) -> RunData:
     if not log and not source.frames:
         raise ValueError(
             f"{str(folder)!r} holds nothing to show: no trainer_state.json, no topology/ and no "
-            f"{MASK_FILE}"
+            f"{MASK_FILE}. Train with checkpoints (save_strategy), or with a "
+            "chts_hf.analysis.TopologyLogger beside the callback"
         )
     name = folder.resolve().name
     # A page looks at the first and the last masks again and again.
