@@ -18,8 +18,8 @@ from chts_hf.inference.swapped import SwappedLinear
 PRODUCTS = (*KERNELS, "swapped")
 """What a layer can do but be as it is: a sparse kernel, or a dense :class:`SwappedLinear`."""
 
-ROWS = (1, 4, 32)
-"""Tokens at once: greedy search of one sentence, four beams of one sentence, and of eight."""
+ROWS = (4, 32)
+"""Tokens at once: four beams of one sentence, and of eight."""
 _ROUNDS = 15
 _CALLS_FOR = 5e-4  # seconds that a timing should last at least, above the clock's own noise
 _NEVER_SLOWER = 1.03

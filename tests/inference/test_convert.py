@@ -157,7 +157,7 @@ def test_a_full_matrix_is_measured_to_be_better_dense_and_an_empty_one_sparse():
     assert max(choice.ratios[choice.kernel]) < 0.5
 
 
-def test_one_row_counts_too_and_a_swapped_product_is_the_ordinary_one_there(monkeypatch):
+def test_of_one_row_a_swapped_product_is_the_ordinary_one(monkeypatch):
     asked = []
 
     def times(calls):
@@ -166,7 +166,7 @@ def test_one_row_counts_too_and_a_swapped_product_is_the_ordinary_one_there(monk
         return {name: 1.4 if slow and name == "torch" else 0.5 for name in calls} | {"dense": 1.0}
 
     monkeypatch.setattr(choice, "_times", times)
-    found = measure(torch.eye(8), None, kernels=("torch", "swapped"))
+    found = measure(torch.eye(8), None, (1, 4, 32), ("torch", "swapped"))
     assert asked == [
         {"dense", "torch"},
         {"dense", "torch", "swapped"},
