@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmark_tables import markdown_table
 from torch import Tensor
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
@@ -114,20 +115,16 @@ def measure(models: Mapping[str, PreTrainedModel], pixels: Tensor) -> dict[str, 
 
 def compact_table(results: Mapping[str, Any]) -> str:
     """A Markdown table of what was measured."""
-    lines = [
-        "| | hidden layers | parameters | file | accuracy % | faster, one image | a hundred |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    titles = ["", "hidden layers", "parameters", "file", "accuracy %", "faster, one image"]
+    rows = []
     for name, row in results["models"].items():
         sizes = results["hidden_sizes" if name == "trained" else "compact_hidden_sizes"]
         size = f"{row['file_bytes'] / 1e6:.2f} MB" if "file_bytes" in row else "–"
         parameters = f"{row['parameters']:,}" if "parameters" in row else "–"
-        faster = " | ".join(f"{row['speed_up'][str(batch)]:.2f} ×" for batch in BATCHES)
+        faster = [f"{row['speed_up'][str(batch)]:.2f} ×" for batch in BATCHES]
         widths = ", ".join(map(str, sizes))
-        lines.append(
-            f"| {name} | {widths} | {parameters} | {size} | {row['accuracy']:.2f} | {faster} |"
-        )
-    return "\n".join(lines)
+        rows.append([name, widths, parameters, size, f"{row['accuracy']:.2f}", *faster])
+    return markdown_table([*titles, "a hundred"], rows)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,11 @@ def problem_with(checkpoint: Path, step: int, sparse: bool) -> str | None:
         return str(error) or type(error).__name__
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder has the name of one that the Trainer resumes from."""
+    return _NAME.fullmatch(folder.name) is not None
+
+
 def _is_sharded(checkpoint: Path) -> bool:
     """Whether the Trainer wrote a checkpoint with FSDP, in one file for all or in one for each."""
     return any(checkpoint.glob(f"{SHARDED[0]}*"))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +18,8 @@ from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from chts_hf.checkpoint.complete import is_checkpoint
 from chts_hf.checkpoint.save import MaskMaker, nonzero_mask, write_sparse
 from chts_hf.checkpoint.tensors import tensors_of
 from chts_hf.config import CHTsConfig
@@ -30,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 #: Values of options of ``save_pretrained`` that ask for nothing.
 _NOTHING = (None, False, "")
-_CHECKPOINT = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-\d+")
 
 
 class SparseSaver:
@@ -109,11 +107,6 @@ class SparseSaver:
             for name, mask in masks.items()
             if name in weights and bool((weights[name] == 0).any())
         }
-
-
-def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder is one that the Trainer resumes from."""
-    return _CHECKPOINT.fullmatch(folder.name) is not None
 
 
 def save_sparsely(model: nn.Module, masks: dict[str, Tensor], config: CHTsConfig) -> None:

@@ -8,7 +8,6 @@ that trains sparsely. Its ``checkpoint-N`` folders are written as ever.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from chts_hf.checkpoint.final_save import is_checkpoint, sparse_saver
+from chts_hf.checkpoint.complete import is_checkpoint
+from chts_hf.checkpoint.final_save import sparse_saver
+from chts_hf.checkpoint.trainer_methods import TrainerMethods
 from chts_hf.distributed import ranks
 from chts_hf.distributed.layout import reshard
 from chts_hf.sparsifier import Sparsifier
@@ -35,35 +36,22 @@ def gather_before_saves(trainer: Trainer, run: Callable[[], Sparsifier | None]) 
         trainer: whose ``save_model`` changes. Every process must call that, as with FSDP always.
         run: gives the sparsifier of its model.
     """
-    before = getattr(trainer.save_model, "__self__", None)
-    if isinstance(before, _Saves):
-        before.run = run
-        return
-    trainer.save_model = _Saves(trainer, run).save_model  # type: ignore[method-assign]
+    _Saves.put_in_place(trainer, run)
 
 
-class _Saves:
-    """The method in place of a Trainer's own; that is held weakly, as it holds this."""
-
-    def __init__(self, trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
-        self._reference = weakref.ref(trainer)
-        self._replaced: Any = vars(trainer).get("save_model")
-        self.run = run
+class _Saves(TrainerMethods):
+    replaced = ("save_model",)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as the Trainer does, and sparsely where it is the model of a run."""
-        trainer, sparsifier = self._reference(), self.run()
-        assert trainer is not None  # its method was called
+        trainer, sparsifier = self._trainer, self.run()
         assert trainer.model is not None
         folder = output_dir or trainer.args.output_dir
         assert folder is not None
         model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
         saver = sparse_saver(model)
         if sparsifier is None or saver is None or is_checkpoint(Path(folder)):
-            if self._replaced is not None:
-                self._replaced(output_dir, _internal_call)
-            else:
-                type(trainer).save_model(trainer, output_dir, _internal_call)
+            self._own("save_model")(output_dir, _internal_call)
             return
         sparsifier.stats()  # which all ranks must ask for, and the first alone writes into the card
         weights = whole_weights(model)

@@ -21,7 +21,7 @@ from chts_hf.checkpoint.reader import (
     weight_files,
     weights_name,
 )
-from chts_hf.checkpoint.section import SparseFileError
+from chts_hf.checkpoint.section import Section, SparseFileError
 from chts_hf.checkpoint.skeleton import described, disagreement
 from chts_hf.config import CHTsConfig
 
@@ -74,29 +74,27 @@ def load_sparse(
         if value is not None
     }
     folder = _local_folder(folder_or_hub_id, subfolder, hub)
-    model_class = check_checkpoint(folder)
+    model_class, section = check_checkpoint(folder)
     model = load_exactly(model_class, folder, dtype or "auto")
     if backend == "csr":
         from chts_hf.inference import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
             to_sparse_inference,
         )
 
-        trained = read_section(read_config(folder), folder).config
-        model = to_sparse_inference(
-            model, config=CHTsConfig.from_dict(trained) if trained else None
-        )
+        config = CHTsConfig.from_dict(section.config) if section.config else None
+        model = to_sparse_inference(model, config=config)
     if device is not None:
         model.to(device)  # type: ignore[arg-type]
     return model
 
 
-def check_checkpoint(folder: Path) -> type[PreTrainedModel]:
+def check_checkpoint(folder: Path) -> tuple[type[PreTrainedModel], Section]:
     """Check the description and the headers of a sparse checkpoint in a local folder.
 
     transformers opens the files before it asks our quantizer, which checks their contents.
 
     Returns:
-        The class of its model.
+        The class of its model, and its description.
 
     Raises:
         SparseFileError: what is wrong with it.
@@ -105,7 +103,7 @@ def check_checkpoint(folder: Path) -> type[PreTrainedModel]:
     values = read_config(folder)
     section = read_section(values, folder)
     check_tensors(section, read_headers(weight_files(folder, values)))
-    return model_class_of(values, folder)
+    return model_class_of(values, folder), section
 
 
 def load_exactly(

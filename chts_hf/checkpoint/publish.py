@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from fnmatch import fnmatch
@@ -30,6 +29,7 @@ from chts_hf.checkpoint.mask_file import save_masks
 from chts_hf.checkpoint.model_card import model_card
 from chts_hf.checkpoint.save import SparseSizes
 from chts_hf.checkpoint.section import SparseFileError
+from chts_hf.checkpoint.trainer_methods import TrainerMethods
 from chts_hf.distributed.layout import class_name
 from chts_hf.machine import machine_kind
 from chts_hf.sparsifier import Sparsifier
@@ -74,29 +74,15 @@ def publish_sparse(trainer: Trainer, run: Callable[[], Sparsifier | None]) -> No
         trainer: whose ``create_model_card``, ``push_to_hub`` and background pushes change.
         run: gives the sparsifier of its model.
     """
-    before = getattr(trainer.create_model_card, "__self__", None)
-    if isinstance(before, _Pushes):
-        before.run = run
-        return
-    pushes = _Pushes(trainer, run)
-    trainer.create_model_card = pushes.create_model_card  # type: ignore[method-assign]
-    trainer.push_to_hub = pushes.push_to_hub  # type: ignore[method-assign]
-    trainer._push_from_checkpoint = pushes.push_from_checkpoint  # type: ignore[method-assign]
+    _Pushes.put_in_place(trainer, run)
 
 
-class _Pushes:
-    """The three methods in place of a Trainer's own; it is held weakly, as it holds them."""
+class _Pushes(TrainerMethods):
+    replaced = ("create_model_card", "push_to_hub", "_push_from_checkpoint")
 
     def __init__(self, trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
-        self._reference = weakref.ref(trainer)
-        self.run = run
+        super().__init__(trainer, run)
         self._api = HfApi(library_name="chts_hf")
-
-    @property
-    def _trainer(self) -> Trainer:
-        trainer = self._reference()
-        assert trainer is not None  # its methods were called
-        return trainer
 
     # -- the Trainer's methods ---------------------------------------------------------------
 

@@ -9,10 +9,8 @@ that trains sparsely.
 from __future__ import annotations
 
 import logging
-import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from chts_hf.checkpoint.complete import problem_with
 from chts_hf.checkpoint.mask_file import MASK_FILE, load_masks, save_masks, stage_masks
+from chts_hf.checkpoint.trainer_methods import TrainerMethods
 from chts_hf.distributed import ranks
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
 
@@ -40,20 +39,11 @@ def stage_before_saves(trainer: Trainer, run: Callable[[], Sparsifier | None]) -
         trainer: whose ``_save_checkpoint`` changes.
         run: gives the sparsifier of its model.
     """
-    before = getattr(trainer._save_checkpoint, "__self__", None)
-    if isinstance(before, _Saves):
-        before.run = run
-        return
-    trainer._save_checkpoint = _Saves(trainer, run).save_checkpoint  # type: ignore[method-assign]
+    _Saves.put_in_place(trainer, run)
 
 
-class _Saves:
-    """The method in place of a Trainer's own; that is held weakly, as it holds this."""
-
-    def __init__(self, trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
-        self._reference = weakref.ref(trainer)
-        self._replaced = vars(trainer).get("_save_checkpoint")
-        self.run = run
+class _Saves(TrainerMethods):
+    replaced = ("_save_checkpoint",)
 
     def save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
         """Put the masks down under a name that does not count yet, then save as the Trainer does.
@@ -62,9 +52,8 @@ class _Saves:
             OSError: the masks could not be written; nothing else has changed then.
             RuntimeError: on the other ranks in that case.
         """
-        trainer, sparsifier = self._reference(), self.run()
-        assert trainer is not None  # its method was called
-        save = self._replaced or partial(type(trainer)._save_checkpoint, trainer)
+        trainer, sparsifier = self._trainer, self.run()
+        save = self._own("_save_checkpoint")
         if sparsifier is None or not _is_training(sparsifier):
             save(model, trial)  # trained densely since
             return
@@ -85,8 +74,8 @@ class _Saves:
             if args.should_save:
                 _prepare(folder, sparsifier, state)
         save(model, trial)
-        if on_signal and args.should_save:
-            save_masks(folder, sparsifier.state_dict(), sparsifier.config)
+        if on_signal and state is not None:
+            save_masks(folder, state, sparsifier.config)
 
 
 def _is_training(sparsifier: Sparsifier) -> bool:

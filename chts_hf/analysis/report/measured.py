@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 from chts_hf.analysis.measures import HYPERBOLIC, MEASURES, Row, analyse, judge
@@ -31,18 +32,13 @@ def at_start(chain: Chain, nulls: int, seed: int) -> list[Row]:
     Random networks of the same density would double the time and tell nothing more of the start;
     small-worldness alone is measured against them, as at the end.
     """
-    rows = analyse(chain, tuple(MEASURES), nulls, seed, ("degrees",))
+    rows = {row.measure: row for row in analyse(chain, tuple(MEASURES), nulls, seed, ("degrees",))}
     ratio = analyse(chain, ("clustering", "path_length"), nulls, seed, ("er",))
-    sigma = {row.measure: row for row in ratio}
-    degrees = {row.measure: row.nulls for row in rows}
-    return [
-        *(row for row in rows if row.measure != "small_world"),
-        *(
-            Row(name, sigma[name].value, sigma[name].error, degrees[name])
-            for name in ("small_world",)
-            if name in sigma and name in degrees
-        ),
-    ]
+    of_degrees = rows.pop("small_world", None)
+    for row in ratio:
+        if row.measure == "small_world" and of_degrees is not None:
+            rows["small_world"] = replace(row, nulls=of_degrees.nulls)
+    return list(rows.values())
 
 
 def inheritance(run: RunData, layers: Sequence[str]) -> str:
