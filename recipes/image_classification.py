@@ -36,7 +36,6 @@ from transformers import (
 )
 
 from chts_hf import CHTsCallback, CHTsConfig, find_targets
-from chts_hf.analysis.logger import TopologyLogger
 from chts_hf.runs import report
 from chts_hf.runs.recipe import (
     MaskSnapshot,
@@ -47,6 +46,7 @@ from chts_hf.runs.recipe import (
     setup_logging,
 )
 from chts_hf.runs.resume import STOPPED, StopOnSignal, find_checkpoint
+from chts_hf.runs.topology import record_topology
 from chts_hf.vision import MLPConfig, MLPForImageClassification, images
 from chts_hf.vision.arguments import Arguments, ModelArguments, read_arguments
 from chts_hf.vision.images import Images
@@ -87,12 +87,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         compute_metrics=accuracy,
         callbacks=[sparse, snapshot, stop],
     )
-    if arguments.data.record_topology:
-        TopologyLogger(
-            sparse,
-            measures=arguments.data.topology_measures or (),
-            measure_steps=arguments.data.topology_steps,
-        ).attach(trainer)
+    record_topology(arguments.data, sparse, trainer)
 
     results = describe(arguments, splits)
     if training.do_train:

@@ -33,7 +33,6 @@ from transformers import (
 )
 
 from chts_hf import CHTsCallback, find_targets
-from chts_hf.analysis.logger import TopologyLogger
 from chts_hf.compare.significance import encode_statistics, sentence_statistics
 from chts_hf.inference import generation_speed
 from chts_hf.runs import report
@@ -48,6 +47,7 @@ from chts_hf.runs.recipe import (
     write_results,
 )
 from chts_hf.runs.resume import STOPPED, StopOnSignal, find_checkpoint
+from chts_hf.runs.topology import record_topology
 from chts_hf.translation import (
     ModelSize,
     SacreBleu,
@@ -108,10 +108,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         callbacks=[sparse, snapshot, stop],
         batch_log=batches,
     )
-    if data.record_topology:
-        TopologyLogger(
-            sparse, measures=data.topology_measures or (), measure_steps=data.topology_steps
-        ).attach(trainer)
+    record_topology(data, sparse, trainer)
 
     results = describe(arguments) | {"initial_weights": report.weights_digest(model)}
     if training.do_train:

@@ -10,6 +10,7 @@ from chts_hf.config import CHTsConfig
 from chts_hf.runs import arguments as runs
 from chts_hf.runs.arguments import SECTION, parse, require_positive
 from chts_hf.runs.arguments import option as _option
+from chts_hf.runs.topology import TopologyArguments
 from chts_hf.translation.trainer import NoamType, TranslationTrainingArguments
 
 #: The value of ``dataset_name`` that means the generated corpus.
@@ -41,7 +42,7 @@ class ModelArguments:
 
 
 @dataclass
-class DataTrainingArguments:
+class DataTrainingArguments(TopologyArguments):
     """The data, how it is tokenized, and how translations are searched."""
 
     source_lang: str = _option("en", "The language translated from: its key in the data.")
@@ -78,18 +79,6 @@ class DataTrainingArguments:
     max_eval_samples: int | None = _option(None, "Use only so many validation pairs.")
     max_predict_samples: int | None = _option(None, "Use only so many test pairs.")
     pad_to_multiple_of: int | None = _option(None, "Pad lengths up to a multiple of this.")
-    record_topology: bool = _option(
-        False, "Keep counts and masks of the run in output_dir/topology, for `chts-hf report`."
-    )
-    topology_measures: list[str] | None = _option(
-        None,
-        "With record_topology: measures of `chts-hf analyze` (modularity …) to take in training, "
-        "beside their values in random networks, for the Trainer's loggers.",
-    )
-    topology_steps: list[int] | None = _option(
-        None, "Training steps to take them at, 0 the first; a few, evenly spread, if not given."
-    )
-
     measure_speed: bool = _option(
         False,
         "At the end, time generation with sparse products beside dense ones, on the CPU, for the "

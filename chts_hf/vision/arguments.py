@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 from chts_hf.config import CHTsConfig
 from chts_hf.runs import arguments as runs
 from chts_hf.runs.arguments import option, parse, require_positive
+from chts_hf.runs.topology import TopologyArguments
 from chts_hf.vision.images import DIGITS
 
 
@@ -28,7 +29,7 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
+class DataArguments(TopologyArguments):
     """The images."""
 
     dataset_name: str | None = option(
@@ -50,17 +51,6 @@ class DataArguments:
     )
     max_train_samples: int | None = option(None, "Use only so many of the other training images.")
     max_predict_samples: int | None = option(None, "Use only so many test images.")
-    record_topology: bool = option(
-        False, "Keep counts and masks of the run in output_dir/topology, for `chts-hf report`."
-    )
-    topology_measures: list[str] | None = option(
-        None,
-        "With record_topology: measures of `chts-hf analyze` (modularity …) to take in training, "
-        "beside their values in random networks, for the Trainer's loggers.",
-    )
-    topology_steps: list[int] | None = option(
-        None, "Training steps to take them at, 0 the first; a few, evenly spread, if not given."
-    )
 
     def __post_init__(self) -> None:
         """Check what does not need the data.
