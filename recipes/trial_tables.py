@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmark_tables import markdown_table, mean_and_error
 
 Run = Mapping[str, Any]
-#: What trials may differ in, which is a column where they do: title → where a run has it.
-VARIED = {
-    "sparsity asked": ("target_sparsity",),
-    "learning rate": ("learning_rate",),
-    "weight decay": ("weight_decay",),
-    "steps": ("steps",),
-    "interval": ("chts", "update_interval"),
-    "removal": ("chts", "removal_choice"),
+
+
+def _start(run: Run) -> str:
+    """The first links: their kind, and behind it other kinds that some layers have."""
+    chts = run["chts"]
+    others = {fields.get("init", chts["init"]) for fields in chts["overrides"].values()}
+    return ", ".join([chts["init"], *sorted(others - {chts["init"]})])
+
+
+#: What trials may differ in, which is a column where they do: title → how a run is asked for it.
+VARIED: dict[str, Callable[[Run], Any]] = {
+    "sparsity asked": lambda run: run["target_sparsity"],
+    "learning rate": lambda run: run.get("learning_rate"),
+    "weight decay": lambda run: run.get("weight_decay"),
+    "steps": lambda run: run.get("steps"),
+    "start": _start,
+    "interval": lambda run: run["chts"]["update_interval"],
+    "ζ": lambda run: run["chts"]["zeta"],
+    "removal": lambda run: run["chts"]["removal_choice"],
+    "percolation": lambda run: "yes" if run["chts"]["percolation"] else "no",
+    "regrowth": lambda run: run["chts"]["regrowth"],
+    "drawn": lambda run: run["chts"]["regrowth_choice"],
 }
+#: Those of them that a dense run has settings for, too, and does nothing with.
+OF_SPARSE = set(VARIED) - {"learning rate", "weight decay", "steps"}
 #: What came out: title, key, digits.
 MEASURED = (
     ("accuracy %", "predict_accuracy", 2),
@@ -41,22 +57,18 @@ def trial_table(folder: Path) -> str:
         raise ValueError(f"there are no trials in {folder} to fill a table with")
     of_trials = {_kind(run) for run in trials}
     runs = trials + [run for run in _read(folder.parent) if _kind(run) in of_trials]
-    varied = {
-        title: path
-        for title, path in VARIED.items()
-        if len({_at(run, path) for run in runs} - {None}) > 1
-    }
+    varied = [title for title in VARIED if len({_setting(run, title) for run in runs} - {None}) > 1]
     measured = [
         column for column in MEASURED if any(run.get(column[1]) is not None for run in runs)
     ]
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        key = (run["method"], *(_at(run, path) for path in varied.values()))
+        key = (run["method"], *(_setting(run, title) for title in varied))
         groups.setdefault(key, []).append(run)
     several = any(len(group) > 1 for group in groups.values())
     titles = ["method", *varied, *(title for title, _, _ in measured), *["seeds"] * several]
     rows = []
-    for key in sorted(groups, key=lambda key: [value or 0 for value in key[1:]]):
+    for key in sorted(groups, key=lambda key: [(value is not None, value) for value in key[1:]]):
         group = groups[key]
         cells = [key[0], *map(_text, key[1:])]
         cells += [
@@ -77,13 +89,8 @@ def _kind(run: Run) -> tuple[Any, ...]:
     return run["method"], run["target_sparsity"], run["seed"]
 
 
-def _at(run: Run, path: tuple[str, ...]) -> Any:
-    found: Any = run
-    if path[0] in ("chts", "target_sparsity") and run["method"] == "dense":
-        return None  # it has such settings, and does nothing with them
-    for name in path:
-        found = found.get(name) if found is not None else None
-    return found
+def _setting(run: Run, title: str) -> Any:
+    return None if run["method"] == "dense" and title in OF_SPARSE else VARIED[title](run)
 
 
 def _text(value: Any) -> str:

@@ -117,7 +117,7 @@ def test_tables_are_filled_in_between_their_marks(tmp_path):
 def test_trials_stand_beside_the_runs_they_are_variants_of(tmp_path):
     trials = tmp_path / "mlp" / "decay"
     trials.mkdir(parents=True)
-    told = {"predict_accuracy": 95.0, "weight_decay": 0.0005}
+    told = {"predict_accuracy": 95.0, "weight_decay": 0.0005, "chts": CHTsConfig().to_dict()}
     _run(tmp_path / "mlp", "plain.json", **told)
     _run(tmp_path / "mlp", "another_seed.json", **told | {"seed": 1})
     _run(trials, "a.json", **told | {"weight_decay": 0.01, "predict_accuracy": 90.25, "anp": 0.2})
@@ -137,6 +137,25 @@ def test_trials_stand_beside_the_runs_they_are_variants_of(tmp_path):
     assert "±" in both
     with pytest.raises(ValueError, match="no trials in"):
         trial_table(tmp_path / "nowhere")
+
+
+def test_trials_name_the_ingredients_that_differ(tmp_path):
+    trials = tmp_path / "mlp" / "why"
+    trials.mkdir(parents=True)
+
+    def trial(name, **fields):
+        _run(trials, name, predict_accuracy=95.0, chts=CHTsConfig(**fields).to_dict())
+
+    trial("a.json", overrides={r"\.0\.": {"init": "csti"}}, percolation=False)
+    trial("b.json", regrowth="random", zeta=0.1)
+    _run(trials, "c.json", method="dense", predict_accuracy=97.0, chts=CHTsConfig().to_dict())
+    assert trial_table(trials).split("\n") == [
+        "| method | start | ζ | percolation | regrowth | accuracy % | validation loss | ANP |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| chts | brf | 0.1 | yes | random | 95.00 | 3.0000 | 0.500 |",
+        "| chts | brf, csti | 0.3 | no | CH2-L3n | 95.00 | 3.0000 | 0.500 |",
+        "| dense | – | – | – | – | 97.00 | 3.0000 | 0.500 |",
+    ]
 
 
 def test_a_comparison_has_its_tests_and_pictures_and_says_what_is_missing(tmp_path, monkeypatch):
