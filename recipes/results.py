@@ -63,8 +63,8 @@ MEASURED = (
     ("sparsity", "sparsity", 4),
     ("ITOP", "itop_rate", 3),
     ("ANP", "anp", 3),
-    ("training s", "train_runtime", 0),
-    ("updates s", "topology_runtime", 1),
+    ("ms per step", "milliseconds_per_step", 0),
+    ("ms per update", "milliseconds_per_update", 0),
 )
 #: What a row's runs must have in common, seeds apart; "chts" and "recipe" are whole sections.
 IN_COMMON = ("chts", "recipe", "dataset", "languages", "train_images", "steps", "num_beams",
@@ -87,8 +87,8 @@ that on the test images; the validation loss is the cross-entropy in nats per ta
 image. The length ratio is words translated over words of the references, and loops are translations
 of more than twice their reference's length: see [comparison.md](comparison.md). A value behind ± is
 the standard error over seeds; with one seed there is none, and BLEU differs by about ±1 from seed
-to seed at these sizes, at times by more. Times compare within one table at most: runs shared their
-machine.
+to seed at these sizes, at times by more. Times are those of the clock, on machines that other runs
+used too, and so say little of a method; [methods.md](methods.md) has updates that were timed alone.
 """
 
 
@@ -106,10 +106,21 @@ def load_runs(folder: Path) -> list[dict[str, Any]]:
         missing = [name for name in NEEDED if run.get(name) is None]
         if missing:
             raise ValueError(f"{path} has no {', '.join(missing)}; run it again to have it named")
-        runs.append(run | derived(run))
+        runs.append(times(run) | run | derived(run))
     if not runs:
         raise ValueError(f"no run's results below {folder}")
     return runs
+
+
+def times(run: dict[str, Any]) -> dict[str, float]:
+    """Wall time of a step, updates and evaluations on the way in it, and of an update alone."""
+    found = {}
+    trained = run["steps"] - run.get("resumed_from_step", 0)  # train_runtime is of these
+    if trained and "train_runtime" in run:
+        found["milliseconds_per_step"] = 1000 * run["train_runtime"] / trained
+    if run.get("topology_updates"):
+        found["milliseconds_per_update"] = 1000 * run["topology_runtime"] / run["topology_updates"]
+    return found
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:

@@ -139,6 +139,19 @@ def test_trials_stand_beside_the_runs_they_are_variants_of(tmp_path):
         trial_table(tmp_path / "nowhere")
 
 
+def test_times_are_of_the_steps_that_they_were_taken_in(tmp_path):
+    _run(tmp_path, "a.json", steps=1500, resumed_from_step=1000, train_runtime=100.0,
+         topology_updates=4, topology_runtime=0.5)  # fmt: skip
+    _run(tmp_path, "b.json", method="dense", steps=1500, train_runtime=300.0, topology_updates=0)
+    page = write_page(tmp_path)
+    titles, _, *rows = [line for line in page.split("\n") if line.startswith("|")][:4]
+    columns = [title.strip() for title in titles.split("|")]
+    cells = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")] for row in rows}
+    step, update = columns.index("ms per step"), columns.index("ms per update")
+    assert [cells["chts"][step], cells["chts"][update]] == ["200", "125"]
+    assert [cells["dense"][step], cells["dense"][update]] == ["200", "–"]
+
+
 def test_trials_name_the_ingredients_that_differ(tmp_path):
     trials = tmp_path / "mlp" / "why"
     trials.mkdir(parents=True)
