@@ -79,8 +79,9 @@ def test_the_comparisons_of_this_package() -> None:
     assert len(runs["compare_demo"].runs()) == 10
     assert len(runs["compare_ablation"].runs()) == 12
     assert len({one.setting for one in runs.values()}) == len(runs)
-    assert len(runs["compare_ablation_small"].runs()) == 3 * 14
+    assert len(runs["compare_ablation_small"].runs()) == 3 * 20
     assert len(runs["compare_settings_small"].runs()) == 32
+    assert len(runs["compare_settled_small"].runs()) == 3 * 13
 
 
 def test_comparisons_that_share_runs_tell_them_the_same() -> None:
@@ -97,6 +98,7 @@ def test_comparisons_that_share_runs_tell_them_the_same() -> None:
                     assert one.identity(run) == other.identity(theirs[run.name])
     assert ("settings_small", "small", "granet") in common
     assert ("ablation_small", "settings_small", "chtss_no_rewarm") in common
+    assert ("settled_small", "settings_small", "chtss_no_rewarm") in common
     assert ("ablation", "paper", "chts") in common
 
 
@@ -117,7 +119,10 @@ def test_the_small_ablation_changes_one_ingredient_at_a_time() -> None:
             "er": {"init": "er"},
             "zero": {"regrow_init": "zero"},
             "no_percolation": {"percolation": False},
+            "hard_removal": {"removal_choice": "hard"},
+            "hard_regrowth": {"regrowth_choice": "hard"},
             "fixed_delta": {"delta_end": 0.5},
+            "delta_075": {"delta_end": 0.75},
             "no_rewarm": {"rewarm_steps": 1},
         }
     assert configs["chtss"]["delta_start"] == 0.5
