@@ -28,24 +28,26 @@ def _row_data(row: Row, names: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {"label": row.label, "sparsity": row.sparsity,
                               "seeds": list(row.records)}  # fmt: skip
     for name in names:
-        value, error = mean_and_error(row.values(name))
-        values[name] = {"mean": value if value == value else None, "standard_error": error}
+        values[name] = _mean_and_error(row.values(name))
     values["ended_too_dense"] = row.ended_too_dense
     values["tests"] = {name: _test_data(tested) for name, tested in row.tests.items()}
     return values
 
 
 def _test_data(tested: Tested) -> Mapping[str, Any]:
-    value, error = mean_and_error(tested.loss_differences)
     return {
         "against": tested.against,
         "seeds": list(tested.seeds),
         "bleu_of_these_seeds": tested.result.bleu,
         "against_bleu_of_these_seeds": tested.result.other,
+        "bleu_difference": _mean_and_error(tested.bleu_differences),
         "p_bootstrap": tested.result.p_bootstrap,
         "p_randomization": tested.result.p_randomization,
         "p_randomization_holm": tested.p_holm,
-        "eval_loss_difference": {
-            "mean": value if value == value else None, "standard_error": error
-        },
-    }  # fmt: skip
+        "eval_loss_difference": _mean_and_error(tested.loss_differences),
+    }
+
+
+def _mean_and_error(values: Sequence[float]) -> dict[str, float | None]:
+    value, error = mean_and_error(values)
+    return {"mean": value if value == value else None, "standard_error": error}

@@ -32,7 +32,8 @@ class Tested:
         seeds: the seeds that both have, which the test is of.
         result: the test's.
         all_seeds: whether these are all the seeds of both, so that the rows' means are of them too.
-        loss_differences: validation loss minus the other's, in each of the seeds.
+        bleu_differences: test BLEU minus the other's, in each of the seeds.
+        loss_differences: likewise, validation loss.
         p_holm: the randomisation's p, corrected for the number of rows that are tested likewise.
     """
 
@@ -40,6 +41,7 @@ class Tested:
     seeds: tuple[int, ...]
     result: Paired
     all_seeds: bool
+    bleu_differences: Sequence[float]
     loss_differences: Sequence[float]
     p_holm: float = math.nan
 
@@ -220,21 +222,21 @@ def _tests(
                     f"{row.label} and {other.label} at {row.sparsity:g}, seeds {seeds}: {error}. "
                     "Records of one comparison must be of one test set"
                 ) from error
-            mine, theirs = (
-                [one.records[seed].get("eval_loss") for seed in seeds] for one in (row, other)
-            )
             found[name] = Tested(
                 against=other.label,
                 seeds=seeds,
                 result=result,
                 all_seeds=set(seeds) == row.records.keys() | other.records.keys(),
-                loss_differences=[
-                    loss - their
-                    for loss, their in zip(mine, theirs, strict=True)
-                    if loss is not None and their is not None
-                ],
+                bleu_differences=_differences(row, other, seeds, "predict_bleu"),
+                loss_differences=_differences(row, other, seeds, "eval_loss"),
             )
     return found
+
+
+def _differences(row: Row, other: Row, seeds: Sequence[int], name: str) -> list[float]:
+    """A number minus the other row's, of each seed in which both have it."""
+    pairs = [(row.records[seed].get(name), other.records[seed].get(name)) for seed in seeds]
+    return [mine - theirs for mine, theirs in pairs if mine is not None and theirs is not None]
 
 
 def _corrected(rows: Sequence[Row]) -> list[Row]:

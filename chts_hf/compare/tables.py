@@ -113,7 +113,7 @@ def quality_table(comparison: Comparison, rows: Sequence[Row]) -> str:
 
 
 def difference_table(comparison: Comparison, rows: Sequence[Row]) -> str:
-    """BLEU minus another method's, with the p of both paired tests; empty if there are none."""
+    """BLEU minus another method's, mean and standard error of the seeds, and both tests' p."""
     return _against("BLEU of … (p bootstrap, p randomisation)", comparison, rows, _tested)
 
 
@@ -205,7 +205,8 @@ def _tested(tested: Tested, named: bool) -> str:
     result = tested.result
     p = ", ".join(_p(value) for value in (result.p_bootstrap, result.p_randomization))
     mark = "†" if tested.p_holm < _LEVEL else ""
-    return f"{result.difference:+.2f}{mark}{_against_whom(tested, named)} ({p}{_of_seeds(tested)})"
+    difference = _difference(result.difference, mean_and_error(tested.bleu_differences)[1], 2)
+    return f"{difference}{mark}{_against_whom(tested, named)} ({p}{_of_seeds(tested)})"
 
 
 def _loss_difference(tested: Tested, named: bool) -> str:
@@ -213,8 +214,13 @@ def _loss_difference(tested: Tested, named: bool) -> str:
         return _NONE
     value, error = mean_and_error(tested.loss_differences)
     seeds = _of_seeds(tested).removeprefix("; ")
-    difference = ("+" if value >= 0 else "") + _with_error(value, error, 4)
-    return f"{difference}{_against_whom(tested, named)}" + (f" ({seeds})" if seeds else "")
+    return f"{_difference(value, error, 4)}{_against_whom(tested, named)}" + (
+        f" ({seeds})" if seeds else ""
+    )
+
+
+def _difference(value: float, error: float | None, digits: int) -> str:
+    return ("" if value < 0 else "+") + _with_error(value, error, digits)
 
 
 def _against_whom(tested: Tested, named: bool) -> str:

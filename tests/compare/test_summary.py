@@ -94,7 +94,7 @@ def test_tests_of_fewer_seeds_say_so(tmp_path: Path) -> None:
     assert "(<0.001, 0.250; seed 0)" in comparison_section(one)
 
 
-def test_losses_are_compared_seed_by_seed(tmp_path: Path) -> None:
+def test_methods_are_compared_seed_by_seed(tmp_path: Path) -> None:
     made = comparison(tmp_path, seeds=[0, 1, 2])
     there = records(made, "dense_seed2")
     for run, one in there.items():
@@ -102,13 +102,19 @@ def test_losses_are_compared_seed_by_seed(tmp_path: Path) -> None:
         one["eval_loss"] += {"dense": (0, 0.2), "chts": (0, 0.5, 7.2)}.get(run.label, (0, 0, 0))[
             run.seed
         ]
+        # CHTs' BLEU is 2 below dense, and 1 above: 1.5 is the error of that difference.
+        one["predict_bleu"] += 3 if run.name == "chts_s90_seed1" else 0
     summary = summarise(made, there, quick)
     page = comparison_section(summary)
     assert "| validation loss of …, seed by seed | sparsity asked | − dense | " in page
     assert "| chts | 0.9 | +0.4500 ± 0.1500 (seeds 0, 1) | " in page
     assert "| +0.1500 ± 0.0000 granet |" in page  # RigL's
+    assert " ± 1.50 (<0.001, 0.250; seeds 0, 1) |" in page
     found = {row["label"]: row for row in summary_data(summary)["rows"]}["chts"]["tests"]
     assert found["reference"]["seeds"] == [0, 1]
+    assert found["reference"]["bleu_difference"] == {
+        "mean": -0.5, "standard_error": pytest.approx(1.5),
+    }  # fmt: skip
     assert found["reference"]["eval_loss_difference"] == {
         "mean": pytest.approx(0.45), "standard_error": pytest.approx(0.15),
     }  # fmt: skip
@@ -127,7 +133,7 @@ def test_what_stays_below_the_level_after_correction_is_marked(tmp_path: Path) -
     summary = summarise(made, only, lambda *_: Paired(30.0, 29.0, 0.001, 0.04))
     assert summary.rows[1].tests["reference"].p_holm == 0.04
     page = comparison_section(summary)
-    assert "+1.00† (0.001, 0.040)" in page
+    assert "| +1.00 ± 0.00† (0.001, 0.040) |" in page
     assert "after Holm's correction" in page
     without = comparison(tmp_path, proposed=list(QUALITY)[1:])  # no baseline, one column
     summary = summarise(without, records(without), test)
