@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from chts_hf.compare.figures import draw_comparison
+from chts_hf.compare.numbers import summary_data
 from chts_hf.compare.record import find_record
-from chts_hf.compare.significance import Paired, compare
+from chts_hf.compare.significance import Paired, compare, definition
 from chts_hf.compare.spec import Comparison, Run
 from chts_hf.compare.summary import Summary, summarise
-from chts_hf.compare.tables import comparison_section, summary_data
+from chts_hf.compare.tables import comparison_section
 
 
 def read_records(folder: Path, comparison: Comparison) -> dict[Run, dict[str, Any]]:
@@ -30,7 +31,8 @@ class RememberedTests:
     A comparison of 60 runs has some 50 tests of seconds each, and a further run changes few.
 
     Args:
-        path: a JSON file: digest of both systems' statistics → the result.
+        path: a JSON file: digest of the test's definition and both systems' statistics → the
+            result.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +43,8 @@ class RememberedTests:
 
     def __call__(self, system: np.ndarray, other: np.ndarray) -> Paired:
         """Look a test up, or make it."""
-        key = hashlib.sha256(system.tobytes() + other.tobytes()).hexdigest()[:16]
+        told = f"{definition()}, {system.shape}".encode()
+        key = hashlib.sha256(told + system.tobytes() + other.tobytes()).hexdigest()[:16]
         if key not in self._used:
             self._used[key] = self._known.get(key) or asdict(compare(system, other))
         return Paired(**self._used[key])

@@ -2,22 +2,30 @@
 
 BLEU is computed from sums, over sentences, of ten counts: the translation's and the reference's
 lengths, and for n = 1 … 4 the matching n-grams and all n-grams. These counts are kept with a run in
-place of its translations, and sacreBLEU's tests are made on them.
+place of its translations, and sacreBLEU's tests are made on them. What is tested is what tables
+show: the mean over seeds of BLEU.
 """
 
 from __future__ import annotations
 
 import base64
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import sacrebleu
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest
 
 _ORDERS = 4
+_COUNTS = 2 + 2 * _ORDERS
+#: Resamples of the bootstrap, and trials of the randomisation.
+RESAMPLES, TRIALS = 1000, 10000
+#: What is tested; to be changed with it, so that no result of another statistic is taken for it.
+STATISTIC = "mean over seeds of corpus BLEU"
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,8 @@ class Paired:
     """How a system's BLEU compares with another's.
 
     Attributes:
-        bleu: of the system.
-        other: of the system that it is compared with.
+        bleu: of the system, mean over seeds.
+        other: of the system that it is compared with, likewise.
         p_bootstrap: p of the paired bootstrap (Koehn, 2004).
         p_randomization: p of the two-sided paired approximate randomisation (Riezler & Maxwell,
             2005).
@@ -66,8 +74,8 @@ def sentence_statistics(
 
 
 def bleu_of(statistics: np.ndarray) -> float:
-    """Compute the corpus BLEU, in [0, 100], of sentences' statistics."""
-    return float(BLEU()._compute_score_from_stats(statistics.sum(axis=0).tolist()).score)
+    """Compute the corpus BLEU, in [0, 100], of sentences' statistics; with seeds, their mean."""
+    return float(_MeanOfSeeds()._compute_score_from_stats(statistics.sum(axis=0).tolist()).score)
 
 
 def encode_statistics(statistics: np.ndarray) -> str:
@@ -90,49 +98,82 @@ def decode_statistics(text: str) -> np.ndarray:
     return statistics
 
 
-def pool(runs: Sequence[np.ndarray]) -> np.ndarray:
-    """Add the statistics of several seeds up, sentence by sentence.
+def side_by_side(runs: Sequence[np.ndarray]) -> np.ndarray:
+    """Put the statistics of several seeds beside each other, a row for each sentence.
 
-    Its BLEU is that of all seeds' translations as one text. A test that draws or swaps sentences
-    of the sum does so for all seeds together, as it must: translations of one sentence under
-    several seeds are not independent.
+    A test that draws or swaps rows does so for all seeds together, as it must: translations of one
+    sentence under several seeds are not independent.
+
+    Args:
+        runs: for each seed (sentences, 10), of :func:`sentence_statistics`.
+
+    Returns:
+        (sentences, seeds * 10).
 
     Raises:
         ValueError: no runs, or runs of different test sets.
     """
     if not runs:
-        raise ValueError("there is no run to add up")
+        raise ValueError("there is no run to test")
     for run in runs[1:]:
         _check_references(runs[0], run)
-    total: np.ndarray = np.sum(runs, axis=0)
-    return total
+    return np.concatenate(runs, axis=1)
+
+
+def definition() -> str:
+    """Name all that a test's result depends on, but for the statistics.
+
+    Example:
+        >>> definition()
+        'mean over seeds of corpus BLEU, 1000 resamples, 10000 trials, seed 12345, sacreBLEU 2.6.0'
+    """
+    seed = os.environ.get("SACREBLEU_SEED", "12345")
+    return (
+        f"{STATISTIC}, {RESAMPLES} resamples, {TRIALS} trials, seed {seed}, "
+        f"sacreBLEU {sacrebleu.__version__}"
+    )
 
 
 def compare(
-    system: np.ndarray, other: np.ndarray, *, resamples: int = 1000, trials: int = 10000
+    system: np.ndarray, other: np.ndarray, *, resamples: int = RESAMPLES, trials: int = TRIALS
 ) -> Paired:
-    """Test a system against another, sentence by sentence, with sacreBLEU's two paired tests.
+    r"""Test a system against another, sentence by sentence, with sacreBLEU's two paired tests.
+
+    The statistic is the difference of the systems' mean BLEU over S seeds,
+
+    .. math:: d = \frac{1}{S} \sum_{s=1}^{S} \left(\mathrm{BLEU}(A_s) - \mathrm{BLEU}(B_s)\right)
+
+    with the same sentences drawn, or swapped between A and B, in every seed at once. Adding the
+    seeds' counts up before BLEU would be another statistic: one seed's overlong translations would
+    then make up for the brevity of another's.
 
     Both are seeded (``SACREBLEU_SEED``, 12345 unless set), so the same statistics give the same p.
     They say how likely such a difference is where the *sentences* are the only chance; that another
     seed may give another model is not in them, only in the standard error over seeds.
 
-    The bootstrap's p is that of sacreBLEU's mean-centred statistic: the share of resamples whose
-    absolute difference exceeds the resamples' mean by more than the difference on the whole test
-    set. The randomisation's is the share of trials with a larger difference than the one found.
+    The randomisation's p is two-sided: the share of trials with a larger absolute difference than
+    the one found. The bootstrap's is that of sacreBLEU's statistic, the share of resamples with
+    ``|d*| - mean |d*| > |d|``. For a normal d* that is some 0.43 where d = 0, and half a two-sided
+    p where d is large, so **judge by the randomisation**.
+
     Both count only what is *larger*, so that systems that are all but the same, where trials tie,
     would get the smallest p there is. Therefore a p is 1 for systems with the same statistics, and
     the randomisation's is at least 2^(1-k) where they differ in k sentences: of the 2^k ways to
     swap these, all and none give the difference that was found.
 
     Args:
-        system: (sentences, 10), of :func:`sentence_statistics` or :func:`pool`.
-        other: likewise, of the same sentences.
+        system: (sentences, seeds * 10), of :func:`sentence_statistics` or :func:`side_by_side`.
+        other: likewise, of the same sentences and as many seeds.
         resamples: of the bootstrap.
         trials: of the randomisation.
 
     Raises:
-        ValueError: the two are of different test sets.
+        ValueError: the two are of different test sets, or of unlike numbers of seeds.
+
+    Example:
+        >>> left, right = side_by_side([a0, a1]), side_by_side([b0, b1])
+        >>> compare(left, right).difference == bleu_of(left) - bleu_of(right)
+        True
     """
     _check_references(system, other)
     unequal = int((system != other).any(axis=1).sum())
@@ -144,7 +185,7 @@ def compare(
         # and look at nothing else of it, so statistics can stand in for translations.
         test = PairedTest(
             [("other", other.tolist()), ("system", system.tolist())],
-            {"BLEU": _GivenStatistics()},
+            {"BLEU": _MeanOfSeeds()},
             references=None,
             test_type=kind,
             n_samples=samples,
@@ -159,28 +200,59 @@ def compare(
     )
 
 
+def holm(p: Sequence[float]) -> list[float]:
+    """Correct the p of several tests for their number (Holm, 1979).
+
+    The k-th smallest of m is multiplied by ``m - k + 1``, is no less than those before it and at
+    most 1. Where those below a level are taken to differ, one or more of them being so by chance
+    has a probability below that level, however the tests depend on each other.
+
+    Example:
+        >>> holm([0.04, 0.01, 0.03])  # 1 * 0.04, 3 * 0.01, 2 * 0.03
+        [0.06, 0.03, 0.06]
+    """
+    found, least = [0.0] * len(p), 0.0
+    for place, index in enumerate(sorted(range(len(p)), key=lambda one: p[one])):
+        least = max(least, min(1.0, (len(p) - place) * p[index]))
+        found[index] = least
+    return found
+
+
 def _check_references(system: np.ndarray, other: np.ndarray) -> None:
     """Refuse statistics of different test sets, by the lengths of their references."""
-    if system.shape != other.shape:
+    if len(system) != len(other):
         raise ValueError(
             f"the systems were scored on different test sets: of {len(system)} sentences and of "
             f"{len(other)}"
         )
-    unequal = np.flatnonzero(system[:, 1] != other[:, 1])
+    if system.shape != other.shape:
+        seeds = [one.shape[1] / _COUNTS for one in (system, other)]
+        raise ValueError(f"a test needs as many seeds of both, not {seeds[0]:g} and {seeds[1]:g}")
+    before, now = system[:, 1::_COUNTS], other[:, 1::_COUNTS]
+    unequal = np.flatnonzero((before != now).any(axis=1))
     if len(unequal):
         first = int(unequal[0])
         raise ValueError(
             f"the systems were scored on different test sets: {len(unequal)} of {len(system)} "
             f"references differ in length, the first at sentence {first + 1}, of "
-            f"{system[first, 1]} and of {other[first, 1]} words"
+            f"{before[first, 0]} and of {now[first, 0]} words"
         )
 
 
-class _GivenStatistics(BLEU):
-    """BLEU of sentences whose statistics are given in place of their text."""
+class _MeanOfSeeds(BLEU):
+    """Mean BLEU over seeds, of sentences whose statistics are given in place of their text."""
 
     def _extract_corpus_statistics(self, hypotheses: Any, references: Any) -> Any:
         return hypotheses
+
+    def _compute_score_from_stats(self, stats: Any) -> Any:
+        seeds = [
+            BLEU._compute_score_from_stats(self, stats[start : start + _COUNTS])
+            for start in range(0, len(stats), _COUNTS)
+        ]
+        # Of a score, the tests look at nothing but the name and this number.
+        seeds[0].score = sum(one.score for one in seeds) / len(seeds)
+        return seeds[0]
 
     def get_signature(self) -> Any:
         self.num_refs = 1

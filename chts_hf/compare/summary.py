@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from chts_hf.compare.alike import unknown, unlike
 from chts_hf.compare.record import derived
-from chts_hf.compare.significance import Paired, compare, decode_statistics, pool
-from chts_hf.compare.spec import Comparison, Run, differing
+from chts_hf.compare.significance import Paired, compare, decode_statistics, holm, side_by_side
+from chts_hf.compare.spec import Comparison, Run
 
 #: Methods whose training FLOPs differ by no more than this share are at equal FLOPs.
 EQUAL_FLOPS = 0.1
@@ -28,13 +29,21 @@ class Tested:
 
     Attributes:
         against: the other's label.
-        seeds: the seeds that both have, added up for the test.
+        seeds: the seeds that both have, which the test is of.
         result: the test's.
+        all_seeds: whether these are all the seeds of both, so that the rows' means are of them too.
+        bleu_differences: test BLEU minus the other's, in each of the seeds.
+        loss_differences: likewise, validation loss.
+        p_holm: the randomisation's p, corrected for the number of rows that are tested likewise.
     """
 
     against: str
     seeds: tuple[int, ...]
     result: Paired
+    all_seeds: bool
+    bleu_differences: Sequence[float]
+    loss_differences: Sequence[float]
+    p_holm: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -99,8 +108,9 @@ def summarise(
     Each row is tested against the reference (``tests["reference"]``), against the best baseline of
     its sparsity after equal steps (``"steps"``), and against the best one of those with equal
     training FLOPs, within 10 % (``"flops"``). The best is the one with the lowest validation loss,
-    so the test set has no part in the choice. A test adds the sentence statistics of the seeds
-    that both have, so it needs one in common.
+    so the test set has no part in the choice. A test is of the seeds that both have, so it needs
+    one in common. Its p is corrected by :func:`~chts_hf.compare.significance.holm` for the number
+    of rows that have the same kind of test.
 
     Args:
         comparison: what was to be run.
@@ -113,6 +123,7 @@ def summarise(
     records = {run: {**record, **derived(record)} for run, record in records.items()}
     rows = _rows(comparison, records)
     rows = [replace(row, tests=_tests(comparison, rows, row, test)) for row in rows]
+    rows = _corrected(rows)
     return Summary(
         comparison=comparison,
         rows=rows,
@@ -135,69 +146,10 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
     return mean(values), error
 
 
-def unlike(records: Mapping[Run, Mapping[str, Any]]) -> list[str]:
-    """Say where runs of one seed differ in what must be the same: data, batches, weights, score."""
-    found = []
-    names = {
-        "dataset": "are of different data",
-        "languages": "translate different languages",
-        "batches": "trained on different batches",
-        "initial_weights": "began from different weights",
-        "bleu_signature": "were scored differently",
-    }
-    for name, what in names.items():
-        for seed in sorted({run.seed for run in records}):
-            groups: dict[str, list[str]] = {}
-            for run, record in records.items():
-                if run.seed == seed and record.get(name) is not None:
-                    groups.setdefault(record[name], []).append(run.name)
-            if len(groups) > 1:
-                sides = " and ".join(", ".join(runs) for runs in groups.values())
-                found.append(f"runs of seed {seed} {what}: {sides}")
-    recipes = {run: _told(record) for run, record in records.items()}
-    first = next(iter(recipes), None)
-    for run, told in recipes.items():
-        changed = differing(recipes[first], told) if first is not None else []
-        if changed:
-            found.append(f"{run.name} was told otherwise than {first and first.name}: {changed[0]}")
-    # Settings given to all runs alike, beyond the comparison's own, are no difference.
-    beyond = {run: _beyond(run, record) for run, record in records.items()}
-    for run, changes in beyond.items():
-        only = sorted(changes ^ beyond[first]) if first is not None else []
-        if only:
-            found.append(
-                f"{run.name} was sparsified otherwise than {first and first.name}: {only[0]}"
-            )
-    return found
-
-
-def unknown(records: Mapping[Run, Mapping[str, Any]]) -> list[str]:
-    """Say which runs cannot tell what must be the same in all.
-
-    A run that went on in another folder does not know its batches from before.
-    """
-    found = []
-    for name, what in (("batches", "batches"), ("initial_weights", "first weights")):
-        runs = [run.name for run, record in records.items() if record.get(name) is None]
-        if runs:
-            found.append(f"{what} unknown of {', '.join(runs)}")
-    return found
-
-
-def _beyond(run: Run, record: Mapping[str, Any]) -> set[str]:
-    """The topology settings that a record has otherwise than the comparison asks of the run."""
-    told = record.get("recipe", {}).get("chts", run.chts)
-    names = told.keys() | run.chts.keys()
-    return {f"{n}={told.get(n)!r}" for n in names if told.get(n) != run.chts.get(n)}
-
-
-def _told(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run was told but for its method."""
-    return {name: value for name, value in record.get("recipe", {}).items() if name != "chts"}
-
-
 def best_baseline(comparison: Comparison, rows: Sequence[Row], like: Row, equal: str) -> Row | None:
     """Find the baseline of a row's sparsity with the lowest mean validation loss.
+
+    One whose tested model has more links than that sparsity allows is none.
 
     Args:
         comparison: says which methods are baselines.
@@ -215,6 +167,7 @@ def best_baseline(comparison: Comparison, rows: Sequence[Row], like: Row, equal:
         if comparison.is_baseline(row.label)
         and row.sparsity == like.sparsity
         and row.label != like.label
+        and not row.ended_too_dense
         and (
             equal == "steps"
             or abs(row.mean("relative_training_flops") - flops) <= EQUAL_FLOPS * flops
@@ -269,9 +222,33 @@ def _tests(
                     f"{row.label} and {other.label} at {row.sparsity:g}, seeds {seeds}: {error}. "
                     "Records of one comparison must be of one test set"
                 ) from error
-            found[name] = Tested(other.label, seeds, result)
+            found[name] = Tested(
+                against=other.label,
+                seeds=seeds,
+                result=result,
+                all_seeds=set(seeds) == row.records.keys() | other.records.keys(),
+                bleu_differences=_differences(row, other, seeds, "predict_bleu"),
+                loss_differences=_differences(row, other, seeds, "eval_loss"),
+            )
     return found
 
 
+def _differences(row: Row, other: Row, seeds: Sequence[int], name: str) -> list[float]:
+    """A number minus the other row's, of each seed in which both have it."""
+    pairs = [(row.records[seed].get(name), other.records[seed].get(name)) for seed in seeds]
+    return [mine - theirs for mine, theirs in pairs if mine is not None and theirs is not None]
+
+
+def _corrected(rows: Sequence[Row]) -> list[Row]:
+    """The rows with p that are corrected for how many of them have a test of a kind."""
+    tests: list[dict[str, Tested]] = [dict(row.tests) for row in rows]
+    for kind in dict.fromkeys(name for one in tests for name in one):
+        those = [one for one in tests if kind in one]
+        p = holm([one[kind].result.p_randomization for one in those])
+        for one, corrected in zip(those, p, strict=True):
+            one[kind] = replace(one[kind], p_holm=corrected)
+    return [replace(row, tests=one) for row, one in zip(rows, tests, strict=True)]
+
+
 def _statistics(row: Row, seeds: Sequence[int]) -> np.ndarray:
-    return pool([decode_statistics(row.records[seed]["bleu_statistics"]) for seed in seeds])
+    return side_by_side([decode_statistics(row.records[seed]["bleu_statistics"]) for seed in seeds])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from chts_hf.compare.published import PUBLISHED
@@ -11,6 +11,8 @@ from chts_hf.compare.summary import Row, Summary, Tested, mean_and_error
 
 #: Below this, p is printed as such: fewer trials than 10 000 could tell no more.
 _SMALLEST_P = 0.001
+#: A p below this, corrected, is marked.
+_LEVEL = 0.05
 _NONE = "–"
 
 
@@ -30,6 +32,7 @@ def comparison_section(summary: Summary, pictures: Sequence[str] = ()) -> str:
         missing_text(comparison, summary.missing),
         quality_table(summary.comparison, summary.rows),
         difference_table(summary.comparison, summary.rows),
+        loss_table(summary.comparison, summary.rows),
         network_table(summary.rows),
         *notes(summary),
         *(f"![{_picture_text(path)}]({path})" for path in pictures),
@@ -38,7 +41,7 @@ def comparison_section(summary: Summary, pictures: Sequence[str] = ()) -> str:
 
 
 def provenance(summary: Summary) -> str:
-    """Say where the numbers come from: configuration, data, steps, machines, BLEU's signature."""
+    """Say where the numbers come from: configuration, data, what was tested on what, machines."""
     records = [record for row in summary.rows for record in row.records.values()]
     if not records:
         return f"No run of `{summary.comparison.source}` is finished."
@@ -46,9 +49,21 @@ def provenance(summary: Summary) -> str:
     machines = _listed(record["machine"] for record in records)
     beams = _listed(str(record.get("num_beams", _NONE)) for record in records)
     steps = _listed(str(record["steps"]) for record in records)
+    tested = _listed(_tested_on(record.get("recipe", {})) for record in records)
     signature = _listed(f"`{record.get('bleu_signature')}`" for record in records)
     configs = _listed(f"`{record['config']}`" for record in records)
-    return f"{configs}: {data}, {steps} steps, beam {beams}; {machines}. BLEU {signature}."
+    return (
+        f"{configs}: {data}, {steps} steps, beam {beams}; {machines}. Test: {tested}. "
+        f"BLEU {signature}."
+    )
+
+
+def _tested_on(recipe: Mapping[str, Any]) -> str:
+    """Which checkpoint was tested, and on what."""
+    best = recipe.get("load_best_model_at_end")
+    checkpoint = "best checkpoint on validation" if best else "last checkpoint"
+    file = recipe.get("test_file")
+    return f"{checkpoint}, on {f'`{file}`' if file else 'the test part of the data'}"
 
 
 def missing_text(comparison: Comparison, missing: Sequence[Run]) -> str:
@@ -86,9 +101,10 @@ def quality_table(comparison: Comparison, rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         cells = [row.label, f"{row.sparsity:g}"]
-        cells += [_mean(row, name, 2) for name in ("predict_bleu", "predict_chrf")]
+        cells += [_mean(row, "predict_bleu", 2) + _star(row), _mean(row, "predict_chrf", 2)]
         cells += [_mean(row, "length_ratio", 3), _mean(row, "loop_percent", 1)]
-        cells += [_mean(row, "eval_loss", 4), f"{row.mean('relative_training_flops'):.3f}"]
+        cells.append(_mean(row, "eval_loss", 4) + _star(row))
+        cells.append(f"{row.mean('relative_training_flops'):.3f}")
         if published:
             value, error = published.get((row.label, row.sparsity), (None, None))
             cells.append(_with_error(value, error, 2))
@@ -97,22 +113,33 @@ def quality_table(comparison: Comparison, rows: Sequence[Row]) -> str:
 
 
 def difference_table(comparison: Comparison, rows: Sequence[Row]) -> str:
-    """BLEU minus another method's, with the p of both paired tests; empty if there are none."""
+    """BLEU minus another method's, mean and standard error of the seeds, and both tests' p."""
+    return _against("BLEU of … (p bootstrap, p randomisation)", comparison, rows, _tested)
+
+
+def loss_table(comparison: Comparison, rows: Sequence[Row]) -> str:
+    """Validation loss minus another method's, mean and standard error of the seeds' differences."""
+    return _against("validation loss of …, seed by seed", comparison, rows, _loss_difference)
+
+
+def _against(
+    title: str, comparison: Comparison, rows: Sequence[Row], cell: Callable[[Tested, bool], str]
+) -> str:
     names = {
         "reference": f"− {comparison.reference}",
         "steps": "− best baseline, equal steps",
         "flops": "− best baseline, equal FLOPs",
     }
-    names = {name: title for name, title in names.items() if any(name in r.tests for r in rows)}
+    names = {name: what for name, what in names.items() if any(name in r.tests for r in rows)}
     if not names:
         return ""
     lines = [
-        [row.label, f"{row.sparsity:g}",
-         *(_tested(row.tests.get(name), name != "reference") for name in names)]
+        [row.label + _star(row), f"{row.sparsity:g}",
+         *(cell(row.tests[name], name != "reference") if name in row.tests else _NONE
+           for name in names)]
         for row in rows if row.tests
     ]  # fmt: skip
-    return _table(["BLEU of … (p bootstrap, p randomisation)", "sparsity asked",
-                   *names.values()], lines)  # fmt: skip
+    return _table([title, "sparsity asked", *names.values()], lines)
 
 
 def network_table(rows: Sequence[Row]) -> str:
@@ -127,7 +154,7 @@ def network_table(rows: Sequence[Row]) -> str:
     titles += apart
     lines = []
     for row in rows:
-        sparsity = _mean(row, "sparsity", 4) + ("*" if row.ended_too_dense else "")
+        sparsity = _mean(row, "sparsity", 4) + _star(row)
         cells = [row.label, f"{row.sparsity:g}", sparsity]
         cells += [_mean(row, name, 3) for name in ("itop_rate", "anp")]
         cells.append(_mean(row, "milliseconds_per_step", 0))
@@ -154,8 +181,14 @@ def notes(summary: Summary) -> list[str]:
     found = []
     if any(row.ended_too_dense for row in summary.rows):
         found.append(
-            "\\* The checkpoint with the lowest validation loss, which is the one that is tested, "
-            "is from before the density had fallen to its final value."
+            "\\* The tested checkpoint is from before the density had fallen to its final value: "
+            "this is a denser model than was asked for, and no best baseline."
+        )
+    tests = [tested for row in summary.rows for tested in row.tests.values()]
+    if any(tested.p_holm < _LEVEL for tested in tests):
+        found.append(
+            f"† Below {_LEVEL:g} by the randomisation's p also after Holm's correction for the "
+            "number of rows in the column."
         )
     if summary.comparison.published:
         source = PUBLISHED[summary.comparison.published].source
@@ -168,13 +201,42 @@ def _picture_text(path: str) -> str:
     return "Loss, BLEU, density, ITOP and ANP over steps" if curves else "Test BLEU by method"
 
 
-def _tested(tested: Tested | None, named: bool) -> str:
-    if tested is None:
-        return _NONE
+def _tested(tested: Tested, named: bool) -> str:
     result = tested.result
     p = ", ".join(_p(value) for value in (result.p_bootstrap, result.p_randomization))
-    against = f" {tested.against}" if named else ""
-    return f"{result.difference:+.2f}{against} ({p})"
+    mark = "†" if tested.p_holm < _LEVEL else ""
+    difference = _difference(result.difference, mean_and_error(tested.bleu_differences)[1], 2)
+    return f"{difference}{mark}{_against_whom(tested, named)} ({p}{_of_seeds(tested)})"
+
+
+def _loss_difference(tested: Tested, named: bool) -> str:
+    if not tested.loss_differences:
+        return _NONE
+    value, error = mean_and_error(tested.loss_differences)
+    seeds = _of_seeds(tested).removeprefix("; ")
+    return f"{_difference(value, error, 4)}{_against_whom(tested, named)}" + (
+        f" ({seeds})" if seeds else ""
+    )
+
+
+def _difference(value: float, error: float | None, digits: int) -> str:
+    return ("" if value < 0 else "+") + _with_error(value, error, digits)
+
+
+def _against_whom(tested: Tested, named: bool) -> str:
+    return f" {tested.against}" if named else ""
+
+
+def _of_seeds(tested: Tested) -> str:
+    """The seeds of a test, where they are not those of both rows."""
+    if tested.all_seeds:
+        return ""
+    seeds = ", ".join(str(seed) for seed in tested.seeds)
+    return f"; seed{'s' if len(tested.seeds) > 1 else ''} {seeds}"
+
+
+def _star(row: Row) -> str:
+    return "*" if row.ended_too_dense else ""
 
 
 def _p(value: float) -> str:
@@ -203,40 +265,3 @@ def _listed(texts: Iterable[str]) -> str:
 def _table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rows = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
     return "\n".join(rows + [f"| {' | '.join(cells)} |" for cells in lines])
-
-
-def summary_data(summary: Summary) -> dict[str, Any]:
-    """The tables' numbers as JSON values, unrounded."""
-    names = ("predict_bleu", "predict_chrf", "length_ratio", "loop_percent", "eval_loss",
-             "relative_training_flops", "sparsity", "itop_rate", "anp",
-             "milliseconds_per_step")  # fmt: skip
-    return {
-        "setting": summary.comparison.setting,
-        "config": summary.comparison.source,
-        "steps": summary.comparison.steps,
-        "missing": [run.name for run in summary.missing],
-        "unlike": list(summary.unlike),
-        "unknown": list(summary.unknown),
-        "rows": [_row_data(row, names) for row in summary.rows],
-    }
-
-
-def _row_data(row: Row, names: Sequence[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {"label": row.label, "sparsity": row.sparsity,
-                              "seeds": list(row.records)}  # fmt: skip
-    for name in names:
-        value, error = mean_and_error(row.values(name))
-        values[name] = {"mean": value if value == value else None, "standard_error": error}
-    values["tests"] = {name: _test_data(tested) for name, tested in row.tests.items()}
-    return values
-
-
-def _test_data(tested: Tested) -> Mapping[str, Any]:
-    return {
-        "against": tested.against,
-        "seeds": list(tested.seeds),
-        "bleu_of_all_seeds": tested.result.bleu,
-        "against_bleu_of_all_seeds": tested.result.other,
-        "p_bootstrap": tested.result.p_bootstrap,
-        "p_randomization": tested.result.p_randomization,
-    }

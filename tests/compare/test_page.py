@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chts_hf.compare import page
+from chts_hf.compare import page, significance
 from chts_hf.compare.figures import line_styles, mean_curve
-from chts_hf.compare.record import curves, read_record, write_record
+from chts_hf.compare.record import curves, make_record, read_record, write_record
 from chts_hf.compare.significance import Paired
 from chts_hf.compare.spec import read_comparison
 from tests.compare.records import comparison, quick, records
@@ -48,6 +48,54 @@ def test_a_page_with_its_numbers_and_pictures(
     page.write_comparison(made, tmp_path / "records", out)
     assert len(asked) == tests
     assert (out / "bleu.svg").read_bytes() == before
+
+
+def test_a_remembered_test_is_of_its_own_pair_and_definition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "compare", quick)
+    first, second, third = (np.full((3, 10), number) for number in (1, 2, 3))
+    tests = page.RememberedTests(tmp_path / "tests.json")
+    assert tests(first, second) == quick(first, second)
+    assert tests(first, third) == quick(first, third)
+    assert tests(second, first) == quick(second, first)
+    tests.save()
+    known = json.loads((tmp_path / "tests.json").read_text())
+    assert len(known) == 3
+
+    def keys() -> set[str]:
+        again = page.RememberedTests(tmp_path / "tests.json")
+        again(first, second)
+        again.save()
+        found = set(json.loads((tmp_path / "tests.json").read_text()))
+        (tmp_path / "tests.json").write_text(json.dumps(known))
+        return found
+
+    assert keys() < set(known)
+    for name, value in (("STATISTIC", "median"), ("TRIALS", 99), ("RESAMPLES", 99)):
+        with monkeypatch.context() as changed:
+            changed.setattr(significance, name, value)
+            assert not keys() & set(known), name
+    with monkeypatch.context() as changed:
+        changed.setenv("SACREBLEU_SEED", "7")
+        assert not keys() & set(known)
+    with monkeypatch.context() as changed:
+        changed.setattr("sacrebleu.__version__", "0.1")
+        assert not keys() & set(known)
+
+
+def test_time_per_step_is_of_the_steps_since_the_run_went_on(tmp_path: Path) -> None:
+    made = comparison(tmp_path)
+    run = made.runs()[1]
+    results = {
+        "seed": run.seed, "target_sparsity": run.sparsity, "chts": run.config.to_dict(),
+        "steps": 1000, "commit": "0123", "train_runtime": 20.0,
+    }  # fmt: skip
+    # 20 s for all of 1000 steps, for the 400 after step 600, and for none.
+    for resumed, expected in ((0, 20.0), (600, 50.0), (1000, None)):
+        written = make_record(made, run, {**results, "resumed_from_step": resumed}, [])
+        assert written["milliseconds_per_step"] == expected
+    assert make_record(made, run, results, [])["milliseconds_per_step"] == 20.0
 
 
 def test_a_record_of_another_recipe_is_refused(tmp_path: Path) -> None:

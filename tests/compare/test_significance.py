@@ -42,17 +42,87 @@ def test_statistics_as_text() -> None:
         significance.encode_statistics(np.full((1, 10), 70000))
 
 
-def test_a_pool_is_all_seeds_as_one_text() -> None:
+def test_seeds_stand_side_by_side_and_their_bleu_is_the_mean() -> None:
     (first, references), (second, _) = _texts(1, 0.3), _texts(2, 0.4)
     rows = [significance.sentence_statistics(texts, references) for texts in (first, second)]
-    expected = BLEU().corpus_score(first + second, [references + references]).score
-    assert significance.bleu_of(significance.pool(rows)) == pytest.approx(expected, abs=1e-12)
+    both = significance.side_by_side(rows)
+    assert both.shape == (100, 20)
+    scores = [BLEU().corpus_score(texts, [references]).score for texts in (first, second)]
+    assert significance.bleu_of(both) == pytest.approx(sum(scores) / 2, abs=1e-12)
     other = rows[0].copy()
     other[3, 1] += 1
     with pytest.raises(ValueError, match="different test sets"):
-        significance.pool([rows[0], other])
+        significance.side_by_side([rows[0], other])
     with pytest.raises(ValueError, match="no run"):
-        significance.pool([])
+        significance.side_by_side([])
+
+
+def test_one_seeds_length_does_not_make_up_for_anothers_brevity() -> None:
+    _, references = _texts(0, 0.0)
+    texts = [
+        [" ".join(text.split()[:-1]) for text in references],  # one word short
+        [f"{text} x" for text in references],  # one word long
+    ]
+    seeds = [significance.sentence_statistics(those, references) for those in texts]
+    apart = [significance.bleu_of(one) for one in seeds]
+    result = significance.compare(
+        significance.side_by_side(seeds), significance.side_by_side(seeds[::-1])
+    )
+    assert result.bleu == result.other == pytest.approx(sum(apart) / 2, abs=1e-12)
+    # As one text, what is missing in the first would be there in the second.
+    assert significance.bleu_of(sum(seeds)) > result.bleu + 1
+
+
+def test_several_seeds_are_drawn_and_swapped_together() -> None:
+    """Both p, from their definitions, of the mean over two seeds."""
+    systems = [_texts(seed, noise) for seed, noise in ((1, 0.25), (2, 0.3), (3, 0.28), (4, 0.3))]
+    rows = [significance.sentence_statistics(*texts) for texts in systems]
+    ours, others = rows[:2], rows[2:]
+
+    def mean_bleu(runs: list[np.ndarray]) -> float:
+        return float(np.mean([significance.bleu_of(run) for run in runs]))
+
+    result = significance.compare(
+        significance.side_by_side(ours),
+        significance.side_by_side(others),
+        resamples=200,
+        trials=300,
+    )
+    found = mean_bleu(ours) - mean_bleu(others)
+    assert result.difference == pytest.approx(found, abs=1e-12)
+    draws = np.random.default_rng(12345).choice(100, size=(200, 100), replace=True)
+    resampled = np.array([
+        abs(mean_bleu([run[draw] for run in ours]) - mean_bleu([run[draw] for run in others]))
+        for draw in draws
+    ])  # fmt: skip
+    larger = int((resampled - resampled.mean() > abs(found)).sum())
+    assert result.p_bootstrap == (larger + 1) / 201
+    swaps = np.random.default_rng(12345).integers(2, size=(300, 100), dtype=bool)[:, :, None]
+    larger = 0
+    for swap in swaps:
+        one = [np.where(swap, b, a) for a, b in zip(ours, others, strict=True)]
+        two = [np.where(swap, a, b) for a, b in zip(ours, others, strict=True)]
+        larger += abs(mean_bleu(one) - mean_bleu(two)) > abs(found)
+    assert result.p_randomization == (larger + 1) / 301
+    assert 0.01 < result.p_randomization < 1
+
+
+def test_of_no_difference_the_bootstraps_p_is_0_43() -> None:
+    """It counts |d*| - mean |d*| > |d|: of a normal d* about 0, P(|z| > E |z|) = 0.425."""
+    (first, references), (second, _) = _texts(1, 0.3), _texts(2, 0.3)
+    one = significance.sentence_statistics(first + second, references * 2)
+    other = significance.sentence_statistics(second + first, references * 2)
+    result = significance.compare(one, other, trials=500)
+    assert result.difference == 0
+    assert result.p_bootstrap == pytest.approx(0.425, abs=0.05)
+    assert result.p_randomization > 0.98
+
+
+def test_holms_correction_by_hand() -> None:
+    assert significance.holm([0.04, 0.01, 0.03]) == [0.06, 0.03, 0.06]
+    assert significance.holm([0.5, 0.9]) == [1.0, 1.0]
+    assert significance.holm([0.02]) == [0.02]
+    assert significance.holm([]) == []
 
 
 def test_the_tests_are_sacrebleus() -> None:
@@ -120,3 +190,10 @@ def test_other_references_are_refused() -> None:
         significance.compare(statistics, other)
     with pytest.raises(ValueError, match="100 sentences and of 99"):
         significance.compare(statistics, statistics[:-1])
+    several = significance.side_by_side([statistics, statistics])
+    with pytest.raises(ValueError, match="as many seeds of both, not 1 and 2"):
+        significance.compare(statistics, several)
+    later = several.copy()
+    later[3, 11] += 1  # the second seed's
+    with pytest.raises(ValueError, match="1 of 100 references .* sentence 4"):
+        significance.compare(several, later)
