@@ -177,6 +177,7 @@ def _draw_flops(
     from matplotlib.ticker import MaxNLocator
 
     styles = line_styles(summary.comparison)
+    numbered = any(name != label for label, name in names.items())
     points = []
     for row in rows:
         mean, error = mean_and_error(row.values("predict_bleu"))
@@ -188,10 +189,11 @@ def _draw_flops(
                           fontsize=8.5, color=colour)  # fmt: skip
             continue
         flops = row.mean("relative_training_flops")
+        if numbered:  # so many errors would cover the points; they are in the other panel
+            error = None
         axes.errorbar(flops, mean, yerr=error, fmt=marker, color=colour, markersize=6, capsize=2,
                       label=row.label)  # fmt: skip
         points.append(Point(flops, mean, names[row.label], colour))
-    numbered = any(name != label for label, name in names.items())
     axes.set_title("Test BLEU by training FLOPs")
     axes.set_xlabel(
         "training FLOPs of the sparsified layers, dense = 1"
