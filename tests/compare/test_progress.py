@@ -66,7 +66,8 @@ def test_a_terminals_line_is_written_over_and_a_files_seldom() -> None:
     terminal, file = Terminal(), io.StringIO()
     shown = [Progress(2, 0, stream, clock=lambda: now) for stream in (terminal, file)]
     state = State([], running={0: (job("a", 10, lambda: 1), PROCESS)})
-    for now in (0.0, 0.5, 2.0):
+    for seconds in (0.0, 0.5, 2.0):
+        now = seconds
         for progress in shown:
             progress(state)
     state.running, state.finished = {}, ["a"]
