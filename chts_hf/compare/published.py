@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _SOURCE = "Zhang et al., NeurIPS 2025 (arXiv 2501.19107)"
+_RECIPE = {"d_model": 512, "max_steps": 5000}
 
 
 @dataclass(frozen=True)
@@ -15,10 +18,23 @@ class Published:
         source: where it was published.
         bleu: (label, sparsity) → BLEU and its standard error over 3 seeds, where it is given;
             dense is at sparsity 0.
+        recipe: what its runs were told, of what makes a model larger or its training longer.
     """
 
     source: str
     bleu: dict[tuple[str, float], tuple[float, float | None]]
+    recipe: Mapping[str, int]
+
+    def beyond(self, recipe: Mapping[str, Any]) -> str:
+        """Say in what its runs go beyond those of a recipe; nothing if they do not.
+
+        Example:
+            >>> PUBLISHED["multi30k"].beyond({"d_model": 128, "max_steps": 1500})
+            'a larger model and longer training'
+        """
+        larger = {"d_model": "a larger model", "max_steps": "longer training"}
+        found = [text for name, text in larger.items() if self.recipe[name] > recipe.get(name, 0)]
+        return " and ".join(found)
 
 
 def _by_sparsity(
@@ -34,6 +50,7 @@ def _by_sparsity(
 #: What ``published:`` in a comparison's file may name.
 PUBLISHED: dict[str, Published] = {
     "multi30k": Published(
+        recipe=_RECIPE,
         source=f"{_SOURCE}, Table 2: Multi30k en-de, mean of 3 seeds",
         bleu=_by_sparsity(
             {
@@ -54,6 +71,7 @@ PUBLISHED: dict[str, Published] = {
         },
     ),
     "ablation": Published(
+        recipe=_RECIPE,
         source=f"{_SOURCE}, ablation: Multi30k en-de at 90 %",
         bleu={
             ("chtss", 0.9): (32.79, None),

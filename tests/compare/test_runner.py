@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from chts_hf.compare.progress import Progress
 from chts_hf.compare.runner import Job, State, StopRequest, run_jobs
 
 pytestmark = pytest.mark.distributed
@@ -89,14 +88,13 @@ def test_no_two_work_at_one_run(tmp_path: Path) -> None:
     assert not state.complete
 
 
-def test_the_line_of_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    times = iter([0.0, 0.0, 100.0, 100.0, 100.0])
-    progress = Progress(5, 1, clock=lambda: next(times))
-    state = State([job(tmp_path, "later", "")])
-    assert progress.line(state) == "[0:00:00] 1/5 runs done"
-    state.waiting, state.finished = [], ["x"]
-    state.failed = {"y": "why"}
-    process: Any = None
-    state.running = {0: (job(tmp_path, "now", ""), process)}
-    # 10 - 3 steps were left and are still; no rate is known.
-    assert progress.line(state) == "[0:01:40] 2/5 runs done, 1 failed; running now 3/10"
+def test_a_run_that_was_killed_has_failed_and_the_others_go_on(tmp_path: Path) -> None:
+    # As the kernel does where memory is out. Nobody asked it to stop, so it did not.
+    jobs = [job(tmp_path, "killed", "echo so far; kill -9 $$"), job(tmp_path, "after", "true")]
+    state = run(jobs, slots=1)
+    assert list(state.failed) == ["killed"]
+    assert "exit code -9" in state.failed["killed"]
+    assert state.failed["killed"].endswith("so far")
+    assert state.stopped == []
+    assert state.finished == ["after"]
+    assert not state.complete

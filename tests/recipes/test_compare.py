@@ -8,13 +8,18 @@ import runpy
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from chts_hf.compare.record import write_record
 from chts_hf.compare.runner import Job, State
+from chts_hf.compare.spec import Comparison, Run
 from chts_hf.runs.resume import STOPPED
 from recipes import compare
+from tests.compare.records import record
 from tests.recipes.test_translation import CHTS, TINY
 
 SMALL = {
@@ -67,6 +72,9 @@ def test_a_comparison_that_is_stopped_goes_on(
     assert "stopped by SIGTERM; 1 of 2 runs are finished" in said
     results = tmp_path / "results"
     assert [path.name for path in results.iterdir()] == ["dense_seed0.json"]
+    # The page was written when the first run had ended.
+    page = tmp_path / "out" / "comparison.md"
+    assert "Missing, 2 of 3 runs:** chts at 0.75 (seed 0); rigl" in page.read_text()
     assert not list(dense.glob("checkpoint-*"))
     assert len(list(chts.glob("checkpoint-*"))) == 1
 
@@ -100,6 +108,86 @@ def test_a_run_that_fails_is_reported_with_its_reason(
     assert "dense_seed0 failed: exit code 2" in shown.err
     assert "the model has 512 positions" in shown.err
     assert "0 of 1 runs are finished" in shown.out
+
+
+def finish_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first job have ended, and then have us told to stop."""
+
+    def keep(of: Comparison, run: Run, folder: Path, results: Path, commit: str | None) -> None:
+        write_record(results, run, record(of, run))
+
+    def run_jobs(
+        jobs: list[Job],
+        finish: Callable[[Job], None],
+        watch: Callable[[State], None],
+        **told: object,
+    ) -> State:
+        state = State(jobs[1:])
+        finish(jobs[0])
+        state.finished.append(jobs[0].name)
+        watch(state)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return state
+
+    monkeypatch.setattr(compare, "keep_results", keep)
+    monkeypatch.setattr(compare, "run_jobs", run_jobs)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.timeout(300)
+def test_a_stop_leaves_the_page_of_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = write_config(tmp_path)
+    finish_the_first(monkeypatch)
+    monkeypatch.setattr(compare, "PAGE_SECONDS", 200.0)  # this machine may be busy
+    assert compare.main([*words, "--commit", "unknown"]) == STOPPED
+    out = tmp_path / "out"
+    said = capsys.readouterr().out
+    assert "1 of 2 runs are finished" in said
+    assert "no time" not in said
+    text = (out / "comparison.md").read_text()
+    assert "| dense | 0 | 30.00 |" in text
+    assert "Missing, 2 of 3 runs:** chts at 0.75 (seed 0); rigl" in text
+    assert {"bleu.svg", "summary.json", "tests.json"} <= {path.name for path in out.iterdir()}
+    assert not list(out.glob(".page_*"))
+
+
+def test_a_stop_does_not_wait_for_a_page_that_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = write_config(tmp_path)
+    finish_the_first(monkeypatch)
+    monkeypatch.setattr(compare, "PAGE_SECONDS", 0.3)
+    left = tmp_path / "out" / ".page_of_one_that_was_killed"
+    left.mkdir(parents=True)
+    started = time.monotonic()
+    assert compare.main([*words, "--commit", "unknown"]) == STOPPED
+    assert time.monotonic() - started < 5
+    said = capsys.readouterr().out
+    assert "There was no time for the page of the last runs; --report writes it" in said
+    assert not left.exists()
+    assert not (tmp_path / "out" / "comparison.md").exists()
+
+
+def test_a_page_that_cannot_be_made_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = write_config(tmp_path)
+    out = tmp_path / "out"
+    assert compare.main([*words, "--report"]) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert "No run of" in before["comparison.md"].decode()
+
+    def half(comparison: Comparison, records: Path, folder: Path) -> None:
+        (folder / "summary.json").write_text("{")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "write_comparison", half)
+    with pytest.raises(KeyboardInterrupt):
+        compare.main([*words, "--report"])
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_what_is_there_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,7 +252,7 @@ def test_options_are_passed_on_to_every_run(tmp_path: Path) -> None:
     for wrong, message in (
         (["--max_steps"], "cannot read '--max_steps'"),
         (["--jobs", "0"], "--jobs is 0"),
-        (["--time_limit", "0.5"], "leaves no time beside the 60 seconds"),
+        (["--time_limit", "0.5"], "leaves no time beside the 60 seconds of --grace and the 20 "),
     ):
         with pytest.raises(ValueError, match=message):
             compare.read_command_line([*words, *wrong])
