@@ -12,6 +12,7 @@ turn, of which the ratios compare. The smaller model and `compact.json` go to FO
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import statistics
@@ -30,6 +31,7 @@ import chts_hf.vision  # noqa: F401  (has transformers know the model)
 from chts_hf import save_sparse
 from chts_hf.inference import compact, to_sparse_inference
 from chts_hf.machine import machine_kind
+from chts_hf.runs.recipe import run_script
 from chts_hf.runs.report import git_commit
 from chts_hf.vision.arguments import read_arguments
 from chts_hf.vision.splits import load_splits
@@ -47,9 +49,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     Returns:
         The content of ``compact.json``.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    folder, target = Path(words[0]), Path(words[0]) / "compact"
-    test = load_splits(read_arguments([*words[1:], "--output_dir", str(target)]).data)["test"]
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("folder", type=Path, help="an output folder of image_classification.py")
+    options, words = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
+    folder, target = options.folder, options.folder / "compact"
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {str(folder)!r}")
+    test = load_splits(read_arguments([*words, "--output_dir", str(target)]).data)["test"]
     trained = AutoModelForImageClassification.from_pretrained(folder).eval()
     small, report = compact(copy.deepcopy(trained))
     save_sparse(small, target)
@@ -128,4 +134,4 @@ def compact_table(results: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

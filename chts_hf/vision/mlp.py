@@ -122,7 +122,16 @@ class MLPForImageClassification(PreTrainedModel):
         Returns:
             ``loss``, the mean cross-entropy in nats per image, where there are labels, and
             ``logits``, (batch, classes).
+
+        Raises:
+            ValueError: images of another size than the model was made for.
         """
+        size = (self.config.num_channels, *self.config.image_size)
+        if pixel_values.shape[1:] != size:
+            raise ValueError(
+                f"pixel_values are {tuple(pixel_values.shape)}; this model takes (batch, channels, "
+                f"height, width) with {size} for the last three"
+            )
         mean = torch.tensor(self.config.image_mean, device=pixel_values.device)
         std = torch.tensor(self.config.image_std, device=pixel_values.device)
         values = (pixel_values - mean[:, None, None]) / std[:, None, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ def test_it_computes_what_it_says() -> None:
     torch.testing.assert_close(output.loss, nn.functional.cross_entropy(logits, labels))
     assert model(pixels).loss is None
     assert torch.equal(model(pixels, return_dict=False)[0], output.logits)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    model = MLPForImageClassification(MLPConfig(image_size=(2, 3), hidden_sizes=[4], num_labels=2))
+    model(torch.rand(5, 1, 2, 3))
+    for shape in ((5, 1, 3, 2), (5, 3, 2, 3), (5, 6)):
+        with pytest.raises(ValueError, match=re.escape(f"pixel_values are {shape}")):
+            model(torch.rand(shape))
 
 
 def test_channels_are_normalized_each_by_its_own() -> None:
