@@ -39,7 +39,6 @@ import yaml  # noqa: E402
 from chts_hf.compare.page import write_comparison  # noqa: E402
 from chts_hf.compare.progress import Progress  # noqa: E402
 from chts_hf.compare.record import find_record, make_record, read_record, write_record  # noqa: E402
-from chts_hf.compare.refresh import Refresh  # noqa: E402
 from chts_hf.compare.runner import Job, State, StopRequest, run_jobs  # noqa: E402
 from chts_hf.compare.spec import Comparison, Run, read_comparison  # noqa: E402
 from chts_hf.compare.tables import missing_text, quality_table  # noqa: E402
@@ -49,16 +48,13 @@ from chts_hf.runs.resume import STOPPED  # noqa: E402
 
 TRANSLATION = Path(__file__).resolve().with_name("translation.py")
 REPOSITORY = TRANSLATION.parents[1]
-#: How long a stop waits for the page of what has just been finished.
-PAGE_SECONDS = 20.0
-#: Begins the names of folders that a page is written in.
-UNFINISHED = ".page_"
+#: What a time limit leaves for the page, of whose tests each takes parts of a second.
+PAGE_SECONDS = 30.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing; return the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    options, comparison = read_command_line(words)
+    options, comparison = read_command_line(sys.argv[1:] if argv is None else argv)
     runs = comparison.select(options.methods, options.sparsities, options.seeds)
     results = options.results_dir or REPOSITORY / "docs" / "results" / comparison.setting
     output = options.output_dir or Path("output") / "compare" / comparison.setting
@@ -80,23 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     jobs = [make_job(comparison, run, output / run.name) for run in missing]
     progress = Progress(len(runs), len(runs) - len(jobs))
-    # Tests of a page take long enough to keep runs waiting and a stop from being seen.
-    page = Refresh(
-        [sys.executable, str(Path(__file__).resolve()), *words, "--report"],
-        output / "report.txt",
-        run_environment(0, comparison.threads),
-    )
 
     def finish(job: Job) -> None:
         run = by_name[job.name]
         keep_results(comparison, run, output / run.name, results, options.commit)
         if not options.keep_models:
             remove_weights(output / run.name)
-        page.want()
-
-    def watch(state: State) -> None:
-        progress(state)
-        page.poll()
 
     slots = options.jobs or default_jobs(comparison.threads)
     limit = options.time_limit
@@ -110,18 +95,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             grace=options.grace,
             environment=lambda slot: run_environment(slot, comparison.threads),
             finish=finish,
-            watch=watch,
+            watch=progress,
         )
         progress.close()
         why = stop.reason
-        up_to_date = page.close(PAGE_SECONDS if why else 0.0)
-        for left in output.glob(f"{UNFINISHED}*"):  # by one that was killed
-            shutil.rmtree(left)
     say_what_happened(state, len(runs), why, time.monotonic() - STARTED)
-    if not why:
-        write_page(comparison, results, output)
-    elif not up_to_date:
-        print("There was no time for the page of the last runs; --report writes it")
+    write_page(comparison, results, output)
     if state.failed:
         return 1
     return 0 if state.complete else STOPPED
@@ -260,15 +239,14 @@ def write_page(comparison: Comparison, results: Path, output: Path) -> None:
     All is written elsewhere first, so that a process that is killed here leaves what was there.
     """
     output.mkdir(parents=True, exist_ok=True)
-    page, tests = output / "comparison.md", output / "tests.json"
-    with tempfile.TemporaryDirectory(dir=output, prefix=UNFINISHED) as folder:
+    page = output / "comparison.md"
+    with tempfile.TemporaryDirectory(dir=output, prefix=".page_") as folder:
         new = Path(folder)
-        if tests.is_file():  # those that were made before
-            shutil.copy(tests, new)
         summary, section = write_comparison(comparison, results, new)
-        (new / page.name).write_text(section, encoding="utf-8")
         for path in new.iterdir():
             path.replace(output / path.name)
+        (new / page.name).write_text(section, encoding="utf-8")
+        (new / page.name).replace(page)  # last: what it shows is there
     print(f"\n{quality_table(comparison, summary.rows)}\n")
     said = [missing_text(comparison, summary.missing), *summary.unlike, *summary.unknown]
     print("\n".join(said).strip())

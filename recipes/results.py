@@ -63,8 +63,6 @@ MEASURED = (
     ("sparsity", "sparsity", 4),
     ("ITOP", "itop_rate", 3),
     ("ANP", "anp", 3),
-    ("ms per step", "milliseconds_per_step", 0),
-    ("ms per update", "milliseconds_per_update", 0),
 )
 #: What a row's runs must have in common, seeds apart; "chts" and "recipe" are whole sections.
 IN_COMMON = ("chts", "recipe", "dataset", "languages", "train_images", "steps", "num_beams",
@@ -106,21 +104,10 @@ def load_runs(folder: Path) -> list[dict[str, Any]]:
         missing = [name for name in NEEDED if run.get(name) is None]
         if missing:
             raise ValueError(f"{path} has no {', '.join(missing)}; run it again to have it named")
-        runs.append(times(run) | run | derived(run))
+        runs.append(run | derived(run))
     if not runs:
         raise ValueError(f"no run's results below {folder}")
     return runs
-
-
-def times(run: dict[str, Any]) -> dict[str, float]:
-    """Wall time of a step, updates and evaluations on the way in it, and of an update alone."""
-    found = {}
-    trained = run["steps"] - run.get("resumed_from_step", 0)  # train_runtime is of these
-    if trained and "train_runtime" in run:
-        found["milliseconds_per_step"] = 1000 * run["train_runtime"] / trained
-    if run.get("topology_updates"):
-        found["milliseconds_per_update"] = 1000 * run["topology_runtime"] / run["topology_updates"]
-    return found
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:

@@ -12,8 +12,8 @@ from benchmark_tables import markdown_table, mean_and_error
 Run = Mapping[str, Any]
 
 
-def _start(run: Run) -> str:
-    """The first links: their kind, and behind it other kinds that some layers have."""
+def _initial_topology(run: Run) -> str:
+    """The kind of the first links, and behind it other kinds that some layers have."""
     chts = run["chts"]
     others = {fields.get("init", chts["init"]) for fields in chts["overrides"].values()}
     return ", ".join([chts["init"], *sorted(others - {chts["init"]})])
@@ -25,13 +25,13 @@ VARIED: dict[str, Callable[[Run], Any]] = {
     "learning rate": lambda run: run.get("learning_rate"),
     "weight decay": lambda run: run.get("weight_decay"),
     "steps": lambda run: run.get("steps"),
-    "start": _start,
+    "initial topology": _initial_topology,
     "interval": lambda run: run["chts"]["update_interval"],
     "ζ": lambda run: run["chts"]["zeta"],
-    "removal": lambda run: run["chts"]["removal_choice"],
+    "removal choice": lambda run: run["chts"]["removal_choice"],
     "percolation": lambda run: "yes" if run["chts"]["percolation"] else "no",
     "regrowth": lambda run: run["chts"]["regrowth"],
-    "drawn": lambda run: run["chts"]["regrowth_choice"],
+    "regrowth choice": lambda run: run["chts"]["regrowth_choice"],
 }
 #: Those of them that a dense run has settings for, too, and does nothing with.
 OF_SPARSE = set(VARIED) - {"learning rate", "weight decay", "steps"}
@@ -50,7 +50,7 @@ def trial_table(folder: Path) -> str:
     Those have a trial's method, sparsity and seed. Runs that differ in their seed alone are a row.
 
     Raises:
-        ValueError: there are no trials in the folder.
+        ValueError: there are no trials in the folder, or two of a seed that no column tells apart.
     """
     trials = _read(folder)
     if not trials:
@@ -65,6 +65,9 @@ def trial_table(folder: Path) -> str:
     for run in runs:
         key = (run["method"], *(_setting(run, title) for title in varied))
         groups.setdefault(key, []).append(run)
+    for key, group in groups.items():
+        if len({run["seed"] for run in group}) < len(group):
+            raise ValueError(f"runs of {key} in {folder} differ in what no column of theirs says")
     several = any(len(group) > 1 for group in groups.values())
     titles = ["method", *varied, *(title for title, _, _ in measured), *["seeds"] * several]
     rows = []

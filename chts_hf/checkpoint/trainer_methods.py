@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 class TrainerMethods:
-    """Holds methods that a Trainer has in place of its own; that is held weakly, as it holds them.
+    """Methods that a Trainer has in place of its own.
+
+    The Trainer is referenced weakly, because it refers to this object.
 
     Attributes:
         replaced: names of the Trainer's methods. The subclass's of the same names, without leading

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from chts_hf.compare import page, significance
+from chts_hf.compare import page
 from chts_hf.compare.figures import line_styles, mean_curve
 from chts_hf.compare.record import curves, make_record, read_record, write_record
-from chts_hf.compare.significance import Paired
 from chts_hf.compare.spec import read_comparison
 from tests.compare.records import comparison, quick, records
 
@@ -22,13 +20,7 @@ def test_a_page_with_its_numbers_and_pictures(
     made = comparison(tmp_path)
     for run, one in records(made, "set_s90_seed1").items():
         write_record(tmp_path / "records", run, one)
-    asked: list[int] = []
-
-    def count(system: np.ndarray, other: np.ndarray) -> Paired:
-        asked.append(1)
-        return quick(system, other)
-
-    monkeypatch.setattr(page, "compare", count)
+    monkeypatch.setattr(page, "compare", quick)
     out = tmp_path / "out"
     summary, section = page.write_comparison(made, tmp_path / "records", out, "there/")
     assert "set at 0.9 (seed 1)" in section
@@ -42,46 +34,9 @@ def test_a_page_with_its_numbers_and_pictures(
     numbers = json.loads((out / "summary.json").read_text())
     assert numbers["rows"][0]["label"] == "dense"
     assert numbers["rows"][0]["predict_bleu"] == {"mean": 30.5, "standard_error": 0.5}
-    # Tests are made once; the same numbers give the same files.
-    tests, before = len(asked), (out / "bleu.svg").read_bytes()
-    assert tests > 0
+    before = (out / "bleu.svg").read_bytes()  # the same numbers give the same files
     page.write_comparison(made, tmp_path / "records", out)
-    assert len(asked) == tests
     assert (out / "bleu.svg").read_bytes() == before
-
-
-def test_a_remembered_test_is_of_its_own_pair_and_definition(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(page, "compare", quick)
-    first, second, third = (np.full((3, 10), number) for number in (1, 2, 3))
-    tests = page.RememberedTests(tmp_path / "tests.json")
-    assert tests(first, second) == quick(first, second)
-    assert tests(first, third) == quick(first, third)
-    assert tests(second, first) == quick(second, first)
-    tests.save()
-    known = json.loads((tmp_path / "tests.json").read_text())
-    assert len(known) == 3
-
-    def keys() -> set[str]:
-        again = page.RememberedTests(tmp_path / "tests.json")
-        again(first, second)
-        again.save()
-        found = set(json.loads((tmp_path / "tests.json").read_text()))
-        (tmp_path / "tests.json").write_text(json.dumps(known))
-        return found
-
-    assert keys() < set(known)
-    for name, value in (("STATISTIC", "median"), ("TRIALS", 99), ("RESAMPLES", 99)):
-        with monkeypatch.context() as changed:
-            changed.setattr(significance, name, value)
-            assert not keys() & set(known), name
-    with monkeypatch.context() as changed:
-        changed.setenv("SACREBLEU_SEED", "7")
-        assert not keys() & set(known)
-    with monkeypatch.context() as changed:
-        changed.setattr("sacrebleu.__version__", "0.1")
-        assert not keys() & set(known)
 
 
 def test_time_per_step_is_of_the_steps_since_the_run_went_on(tmp_path: Path) -> None:

@@ -42,6 +42,20 @@ def test_statistics_as_text() -> None:
         significance.encode_statistics(np.full((1, 10), 70000))
 
 
+def test_bleu_is_sacrebleus_also_without_matches() -> None:
+    references = ["a b c d e f", "g h i j k"]
+    for texts in (
+        ["a b x d e", "g h x"],  # no four words in a row, none of three
+        ["a x c x e x", "x"],  # single words alone
+        ["x y z x y z", "y"],  # none
+        ["a b c", "g h"],  # too short for four
+        ["", ""],
+    ):
+        found = significance.bleu_of(significance.sentence_statistics(texts, references))
+        expected = BLEU().corpus_score(texts, [references]).score
+        assert found == pytest.approx(expected, abs=1e-9), texts
+
+
 def test_seeds_stand_side_by_side_and_their_bleu_is_the_mean() -> None:
     (first, references), (second, _) = _texts(1, 0.3), _texts(2, 0.4)
     rows = [significance.sentence_statistics(texts, references) for texts in (first, second)]
