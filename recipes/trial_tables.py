@@ -19,7 +19,7 @@ def _initial_topology(run: Run) -> str:
     return ", ".join([chts["init"], *sorted(others - {chts["init"]})])
 
 
-#: What trials may differ in, which is a column where they do: title → how a run is asked for it.
+#: What a method's trials may differ in, a column where they do: title → how a run is asked for it.
 VARIED: dict[str, Callable[[Run], Any]] = {
     "sparsity asked": lambda run: run["target_sparsity"],
     "learning rate": lambda run: run.get("learning_rate"),
@@ -57,7 +57,16 @@ def trial_table(folder: Path) -> str:
         raise ValueError(f"there are no trials in {folder} to fill a table with")
     of_trials = {_kind(run) for run in trials}
     runs = trials + [run for run in _read(folder.parent) if _kind(run) in of_trials]
-    varied = [title for title in VARIED if len({_setting(run, title) for run in runs} - {None}) > 1]
+    # What one method's runs differ in: that methods are made of different things, their names say.
+    methods = {run["method"] for run in runs}
+    varied = [
+        title
+        for title in VARIED
+        if any(
+            len({_setting(run, title) for run in runs if run["method"] == method}) > 1
+            for method in methods
+        )
+    ]
     measured = [
         column for column in MEASURED if any(run.get(column[1]) is not None for run in runs)
     ]

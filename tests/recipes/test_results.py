@@ -144,11 +144,13 @@ def test_trials_name_the_ingredients_that_differ(tmp_path):
     trials.mkdir(parents=True)
 
     def trial(name, **fields):
-        _run(trials, name, predict_accuracy=95.0, chts=CHTsConfig(**fields).to_dict())
+        chts = CHTsConfig(**fields)
+        _run(trials, name, method=chts.method, predict_accuracy=95.0, chts=chts.to_dict())
 
     trial("a.json", overrides={r"\.0\.": {"init": "csti"}}, percolation=False)
     trial("b.json", regrowth="random", zeta=0.1)
     _run(trials, "c.json", method="dense", predict_accuracy=97.0, chts=CHTsConfig().to_dict())
+    trial("d.json", method="rigl")  # hard removal, which its name says
     assert trial_table(trials).split("\n") == [
         "| method | initial topology | ζ | percolation | regrowth | accuracy % | validation loss "
         "| ANP |",
@@ -156,8 +158,9 @@ def test_trials_name_the_ingredients_that_differ(tmp_path):
         "| chts | brf | 0.1 | yes | random | 95.00 | 3.0000 | 0.500 |",
         "| chts | brf, csti | 0.3 | no | CH2-L3n | 95.00 | 3.0000 | 0.500 |",
         "| dense | – | – | – | – | 97.00 | 3.0000 | 0.500 |",
+        "| rigl | er | 0.3 | no | gradient | 95.00 | 3.0000 | 0.500 |",
     ]
-    trial("d.json", regrowth="random", zeta=0.1, delta_end=0.7)  # of which there is no column
+    trial("e.json", regrowth="random", zeta=0.1, delta_end=0.7)  # of which there is no column
     with pytest.raises(ValueError, match="differ in what no column"):
         trial_table(trials)
 
