@@ -89,7 +89,7 @@ class _Pushes(TrainerMethods):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write README.md: the Trainer's card first, then ours with what it says."""
         trainer = self._trainer
-        type(trainer).create_model_card(trainer, *args, **kwargs)
+        self._own("create_model_card")(*args, **kwargs)
         sparsifier = self.run()
         if sparsifier is None or not trainer.is_world_process_zero():
             return
@@ -110,7 +110,7 @@ class _Pushes(TrainerMethods):
         """Push as the Trainer does; weight files of earlier saves are then taken off the Hub."""
         trainer = self._trainer
         _wait_for(getattr(trainer, "push_in_progress", None))
-        pushed = type(trainer).push_to_hub(trainer, *args, **kwargs)
+        pushed = self._own("push_to_hub")(*args, **kwargs)
         if isinstance(pushed, Future):
             pushed.add_done_callback(self._after_push)
         elif pushed is not None:

@@ -95,6 +95,21 @@ def test_the_card_survives_the_trainers_own(tmp_path):
         assert card.data.tags == ["chts", "sparse", "generated_from_trainer"]
 
 
+def test_a_card_that_another_package_writes_comes_first(tmp_path):
+    trainer = trainer_with(tmp_path)
+    theirs, told = trainer.create_model_card, []
+
+    def with_a_line(**kwargs: Any) -> None:
+        told.append(kwargs)
+        theirs(**kwargs)
+
+    trainer.create_model_card = with_a_line  # before training, when ours takes its place
+    trainer.train()
+    trainer.create_model_card(license="mit")
+    assert told == [{"license": "mit"}]
+    assert "## Network" in ModelCard.load(tmp_path / "out" / "README.md").text
+
+
 def test_tags_of_the_model_are_kept(hub: HubStandIn, tmp_path):
     trainer = trainer_with(tmp_path)
     trainer.model.add_model_tags(["from-the-model"])
