@@ -49,7 +49,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     Returns:
         The content of ``compact.json``.
     """
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        usage="%(prog)s [-h] FOLDER [CONFIG.yaml ...] [--OPTION VALUE ...]",
+        allow_abbrev=False,
+    )
     parser.add_argument("folder", type=Path, help="an output folder of image_classification.py")
     options, words = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
     folder, target = options.folder, options.folder / "compact"
