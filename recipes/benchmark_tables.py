@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
+
+from chts_hf.compare.formatting import NONE, markdown_table
 
 Report = dict[str, Any]
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -17,23 +17,6 @@ def benchmark_table(name: str) -> str:
     """The table of ``docs/results/{name}.json``; `name` is a key of ``TABLES``."""
     report = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return TABLES[name](report)
-
-
-def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
-
-
-def mean_and_error(values: Sequence[float | None], digits: int) -> str:
-    """The mean ± its standard error, if there are several; a dash if there is none."""
-    numbers = [value for value in values if value is not None]
-    if not numbers:
-        return "–"
-    text = f"{mean(numbers):.{digits}f}"
-    if len(numbers) > 1:
-        text += f" ± {stdev(numbers) / math.sqrt(len(numbers)):.{digits}f}"
-    return text
 
 
 def _training(report: Report) -> str:
@@ -160,7 +143,7 @@ def _calibration(report: Report) -> str:
     rows = [["null model", *(kind["null_model"] for kind in kinds)], ["networks", *networks]]
     for name in named:
         found = [kind["rates"].get(name) for kind in kinds]
-        rows.append([name, *("–" if one is None else f"{one['rate']:.0%}" for one in found)])
+        rows.append([name, *(NONE if one is None else f"{one['rate']:.0%}" for one in found)])
     return markdown_table([f"p ≤ {report['level']:g} in", *report["kinds"]], rows)
 
 

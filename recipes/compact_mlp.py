@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmark_tables import markdown_table
 from torch import Tensor
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
 import chts_hf.vision  # noqa: F401  (has transformers know the model)
 from chts_hf import save_sparse
+from chts_hf.compare.formatting import markdown_table
 from chts_hf.inference import compact, to_sparse_inference
 from chts_hf.machine import machine_kind
 from chts_hf.runs.recipe import run_script

@@ -22,11 +22,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmark_tables import RESULTS, TABLES, benchmark_table, markdown_table, mean_and_error
+from benchmark_tables import RESULTS, TABLES, benchmark_table
 from compact_mlp import compact_table
 from topology_tables import topology_tables
 from trial_tables import trial_table
 
+from chts_hf.compare.formatting import markdown_table, mean_text
 from chts_hf.compare.page import write_comparison
 from chts_hf.compare.record import derived
 from chts_hf.compare.spec import differing, read_comparison
@@ -139,7 +140,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     for (method, sparsity), group in sorted(rows.items(), key=order):
         cells = [method, f"{sparsity:g}"]
         for _, key, digits in measured:
-            cells.append(mean_and_error([run.get(key) for run in group], digits))
+            cells.append(mean_text([run.get(key) for run in group], digits))
         cells.append(", ".join(str(run["seed"]) for run in group))
         cells.append(", ".join(sorted({short_commit(run["commit"]) for run in group})))
         cells += [", ".join(distinct(group, key)) for _, key in apart]

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmark_tables import markdown_table
+from chts_hf.compare.formatting import markdown_table
 
 Network = dict[str, Any]
 MEASURES = (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark_tables import markdown_table, mean_and_error
+from chts_hf.compare.formatting import markdown_table, mean_text
 
 Run = Mapping[str, Any]
 
@@ -83,9 +83,7 @@ def trial_table(folder: Path) -> str:
     for key in sorted(groups, key=lambda key: [(value is not None, value) for value in key[1:]]):
         group = groups[key]
         cells = [key[0], *map(_text, key[1:])]
-        cells += [
-            mean_and_error([run.get(k) for run in group], digits) for _, k, digits in measured
-        ]
+        cells += [mean_text([run.get(k) for run in group], digits) for _, k, digits in measured]
         cells += [", ".join(str(run["seed"]) for run in group)] * several
         rows.append(cells)
     rows.sort(key=lambda row: row[0])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chts_hf.compare.summary import Row, Summary, Tested, mean_and_error
+from chts_hf.compare.formatting import mean_and_error
+from chts_hf.compare.summary import Row, Summary, Tested
 
 
 def summary_data(summary: Summary) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 
 from chts_hf.compare.alike import unknown, unlike
+from chts_hf.compare.formatting import mean_and_error
 from chts_hf.compare.record import derived
 from chts_hf.compare.significance import Paired, compare, decode_statistics, holm, side_by_side
 from chts_hf.compare.spec import Comparison, Run
@@ -131,19 +131,6 @@ def summarise(
         unlike=unlike(records),
         unknown=unknown(records),
     )
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean, and standard error of the mean ``s / sqrt(n)``; no error of a single value.
-
-    Example:
-        >>> mean_and_error([20.0, 21.0, 25.0])  # s² = (4 + 1 + 9) / 2
-        (22.0, 1.5275252316519465)
-    """
-    if not values:
-        return math.nan, None
-    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return mean(values), error
 
 
 def best_baseline(comparison: Comparison, rows: Sequence[Row], like: Row, equal: str) -> Row | None:

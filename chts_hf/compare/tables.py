@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from chts_hf.compare.formatting import NONE, markdown_table, mean_and_error, with_error
 from chts_hf.compare.published import PUBLISHED
 from chts_hf.compare.spec import Comparison, Run
-from chts_hf.compare.summary import Row, Summary, Tested, mean_and_error
+from chts_hf.compare.summary import Row, Summary, Tested
 
 #: Below this, p is printed as such: fewer trials than 10 000 could tell no more.
 _SMALLEST_P = 0.001
 #: A p below this, corrected, is marked.
 _LEVEL = 0.05
-_NONE = "–"
 
 
 def comparison_section(summary: Summary, pictures: Sequence[str] = ()) -> str:
@@ -47,7 +47,7 @@ def provenance(summary: Summary) -> str:
         return f"No run of `{summary.comparison.source}` is finished."
     data = _listed(f"{record['dataset']} {record['languages']}" for record in records)
     machines = _listed(record["machine"] for record in records)
-    beams = _listed(str(record.get("num_beams", _NONE)) for record in records)
+    beams = _listed(str(record.get("num_beams", NONE)) for record in records)
     steps = _listed(str(record["steps"]) for record in records)
     tested = _listed(_tested_on(record.get("recipe", {})) for record in records)
     signature = _listed(f"`{record.get('bleu_signature')}`" for record in records)
@@ -107,9 +107,9 @@ def quality_table(comparison: Comparison, rows: Sequence[Row]) -> str:
         cells.append(f"{row.mean('relative_training_flops'):.3f}")
         if published:
             value, error = published.get((row.label, row.sparsity), (None, None))
-            cells.append(_with_error(value, error, 2))
+            cells.append(with_error(value, error, 2))
         lines.append([*cells, ", ".join(str(seed) for seed in row.records)])
-    return _table(titles, lines)
+    return markdown_table(titles, lines)
 
 
 def difference_table(comparison: Comparison, rows: Sequence[Row]) -> str:
@@ -135,11 +135,11 @@ def _against(
         return ""
     lines = [
         [row.label + _star(row), f"{row.sparsity:g}",
-         *(cell(row.tests[name], name != "reference") if name in row.tests else _NONE
+         *(cell(row.tests[name], name != "reference") if name in row.tests else NONE
            for name in names)]
         for row in rows if row.tests
     ]  # fmt: skip
-    return _table([title, "sparsity asked", *names.values()], lines)
+    return markdown_table([title, "sparsity asked", *names.values()], lines)
 
 
 def network_table(rows: Sequence[Row]) -> str:
@@ -158,13 +158,13 @@ def network_table(rows: Sequence[Row]) -> str:
         cells = [row.label, f"{row.sparsity:g}", sparsity]
         cells += [_mean(row, name, 3) for name in ("itop_rate", "anp")]
         cells.append(_mean(row, "milliseconds_per_step", 0))
-        cells.append(_with_error(*mean_and_error(update_milliseconds(row)), 1))
+        cells.append(with_error(*mean_and_error(update_milliseconds(row)), 1))
         cells.append(f"{row.mean('nonzero_parameters'):,.0f}")
         commits = sorted({record["commit"] for record in row.records.values()})
         cells.append(", ".join(short_commit(commit) for commit in commits))
         cells += [_listed(record[name] for record in row.records.values()) for name in apart]
         lines.append(cells)
-    return _table(titles, lines)
+    return markdown_table(titles, lines)
 
 
 def update_milliseconds(row: Row) -> list[float]:
@@ -211,7 +211,7 @@ def _tested(tested: Tested, named: bool) -> str:
 
 def _loss_difference(tested: Tested, named: bool) -> str:
     if not tested.loss_differences:
-        return _NONE
+        return NONE
     value, error = mean_and_error(tested.loss_differences)
     seeds = _of_seeds(tested).removeprefix("; ")
     return f"{_difference(value, error, 4)}{_against_whom(tested, named)}" + (
@@ -220,7 +220,7 @@ def _loss_difference(tested: Tested, named: bool) -> str:
 
 
 def _difference(value: float, error: float | None, digits: int) -> str:
-    return ("" if value < 0 else "+") + _with_error(value, error, digits)
+    return ("" if value < 0 else "+") + with_error(value, error, digits)
 
 
 def _against_whom(tested: Tested, named: bool) -> str:
@@ -244,13 +244,7 @@ def _p(value: float) -> str:
 
 
 def _mean(row: Row, name: str, digits: int) -> str:
-    return _with_error(*mean_and_error(row.values(name)), digits)
-
-
-def _with_error(value: float | None, error: float | None, digits: int) -> str:
-    if value is None or value != value:
-        return _NONE
-    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+    return with_error(*mean_and_error(row.values(name)), digits)
 
 
 def short_commit(commit: str) -> str:
@@ -260,8 +254,3 @@ def short_commit(commit: str) -> str:
 
 def _listed(texts: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(texts))
-
-
-def _table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
-    return "\n".join(rows + [f"| {' | '.join(cells)} |" for cells in lines])

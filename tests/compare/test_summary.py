@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from chts_hf.compare.formatting import mean_and_error
 from chts_hf.compare.numbers import summary_data
 from chts_hf.compare.significance import Paired, compare, decode_statistics, encode_statistics
-from chts_hf.compare.summary import Row, best_baseline, mean_and_error, summarise
+from chts_hf.compare.summary import Row, best_baseline, summarise
 from chts_hf.compare.tables import comparison_section
 from tests.compare.records import QUALITY, comparison, quick, record, records
 
