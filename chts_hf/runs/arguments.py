@@ -40,6 +40,9 @@ class Arguments(Generic[Model, Data, Training]):
         training: the Trainer's arguments.
         chts: the sparse training.
         setting: the name of the (last) YAML file without its suffix, or "command line".
+
+    Raises:
+        ValueError: the Trainer's arguments ask for nothing to be done.
     """
 
     model: Model
@@ -47,6 +50,13 @@ class Arguments(Generic[Model, Data, Training]):
     training: Training
     chts: CHTsConfig
     setting: str
+
+    def __post_init__(self) -> None:
+        if not (self.training.do_train or self.training.do_eval or self.training.do_predict):
+            raise ValueError(
+                "nothing to do: name a YAML file of configs/, or say --do_train, --do_eval or "
+                "--do_predict"
+            )
 
 
 def require_positive(arguments: object, *names: str) -> None:

@@ -160,10 +160,11 @@ def test_wrong_arguments(tmp_path: Path, words: list[str], message: str) -> None
 
 
 def test_the_digits_are_what_is_used_unless_something_else_is_said() -> None:
-    arguments = read_arguments(["--output_dir", "x", "--use_cpu", "--hidden_sizes", "5", "4"])
+    told = ["--output_dir", "x", "--use_cpu", "--do_predict"]
+    arguments = read_arguments([*told, "--hidden_sizes", "5", "4"])
     assert arguments.data.dataset_name == "digits"
     assert arguments.model.hidden_sizes == [5, 4]
-    taken_back = ["--dataset_name", "", "--test_images", "a.npz", "--output_dir", "x", "--use_cpu"]
+    taken_back = ["--dataset_name", "", "--test_images", "a.npz", *told]
     assert read_arguments(["--dataset_name", "mnist", *taken_back]).data.dataset_name is None
 
 

@@ -46,11 +46,17 @@ def test_a_yaml_file(config: str) -> None:
     assert arguments.model.architecture == "marian"
 
 
+def test_a_run_that_would_do_nothing(config: str) -> None:
+    with pytest.raises(ValueError, match="nothing to do: name a YAML file .* --do_train"):
+        read_arguments([config, "--do_train=false"])
+
+
 def test_later_ones_win(config: str, tmp_path: Path) -> None:
     second = tmp_path / "more.yml"
     second.write_text("max_steps: 9\nseed: 5\nchts: {update_interval: 4}\n")
     arguments = read_arguments(
-        [config, str(second), "--seed", "6", "--do_train=false", "--chts.sparsity", "0.95",
+        [config, str(second), "--seed", "6", "--do_train=false", "--do_eval",
+         "--chts.sparsity", "0.95",
          "--chts.init", "brf", "--chts.init_options", "{r: 1e-1}", "--chts.zeta=1e-1",
          "--source-lang", "de",
          "--target_lang", "en"]
@@ -67,7 +73,7 @@ def test_later_ones_win(config: str, tmp_path: Path) -> None:
 
 def test_the_command_line_alone() -> None:
     arguments = read_arguments(
-        ["--dataset_name", "bentrevett/multi30k", "--output_dir", "x", "--use_cpu"]
+        ["--dataset_name", "bentrevett/multi30k", "--output_dir", "x", "--use_cpu", "--do_eval"]
     )
     assert arguments.setting == "command line"
     assert arguments.chts.method == "chts"
@@ -137,7 +143,7 @@ def test_wrong_files(tmp_path: Path, content: str, message: str) -> None:
 
 def test_an_empty_name_takes_a_data_set_back(tmp_path: Path) -> None:
     path = tmp_path / "hub.yaml"
-    path.write_text("dataset_name: wmt14\nuse_cpu: true")
+    path.write_text("dataset_name: wmt14\nuse_cpu: true\ndo_train: true")
     arguments = read_arguments([str(path), "--dataset_name", "", "--train_file", "a.json"])
     assert arguments.data.dataset_name is None
 
