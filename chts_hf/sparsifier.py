@@ -346,11 +346,7 @@ class Sparsifier:
         layers = [self._layer_input(target, gradients, links[target.name]) for target in targets]
         if all(layer.zeta == 0 and layer.links == links[layer.target.name] for layer in layers):
             return None
-        moving = {
-            layer.target.name
-            for layer in layers
-            if layer.config.percolation and layer.target.name not in self._resting
-        }
+        moving = {x.target.name for x in layers if x.config.percolation and not x.resting}
         return Block(layers, [p for p in pairs if {p.first.name, p.second.name} <= moving])
 
     def _apply_block(self, block: Block, results: list[LayerOutput]) -> bool:
@@ -373,7 +369,8 @@ class Sparsifier:
         ends = self._initial[target.name], self._final[target.name]
         sparsity = self.plan.sparsity(self.step_count, *ends)
         size = math.prod(target.shape)
-        resting = target.name in self._resting
+        # What is frozen since could not learn a link that is new.
+        resting = target.name in self._resting or not target.weight.requires_grad
         gradient = None
         if self.config.needs_gradient:
             # A weight that this rank's batch did not reach (an expert, a dropped layer) has
@@ -392,6 +389,7 @@ class Sparsifier:
             zeta=0.0 if resting else self.plan.zeta(self.step_count),
             delta=self.plan.delta(self.step_count),
             heads=target.heads if config.per_head and target.role in "qkv" else 1,
+            resting=resting,
         )
 
 
