@@ -289,7 +289,7 @@ def test_new_masks_on_a_sparse_model_are_warned_of(caplog):
     model, _, first = _setup(sparsity=0.9)
     first.close()
     with caplog.at_level(logging.WARNING, "chts_hf"):
-        _setup(model=model, init="from_weights", sparsity=0.99)[2].close()
+        _setup(model=model, init="from_weights", sparsity=0.9)[2].close()
         assert not caplog.records
         kept = {n: p.detach().clone() for n, p in model.named_parameters()}
         again = _setup(model=model, init="er", sparsity=0.9)[2]
