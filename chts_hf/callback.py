@@ -24,7 +24,7 @@ from chts_hf.checkpoint.publish import calling_trainer, publish_sparse
 from chts_hf.checkpoint.staging import stage_before_saves, state_to_save
 from chts_hf.config import CHTsConfig
 from chts_hf.distributed import ranks
-from chts_hf.distributed.layout import Gathered, class_name, is_sharded
+from chts_hf.distributed.layout import class_name, is_sharded
 from chts_hf.distributed.shared_weights import prepare_together
 from chts_hf.distributed.trainer import (
     begin_sharded,
@@ -32,6 +32,7 @@ from chts_hf.distributed.trainer import (
     refuse_unsharded_fsdp,
 )
 from chts_hf.optimizers import DEEPSPEED
+from chts_hf.second_run import links_to_keep
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class CHTsCallback(TrainerCallback):
 
     From then on the model's ``save_pretrained``, and with it ``Trainer.save_model`` and
     ``push_to_hub``, write the sparse format of :func:`chts_hf.save_sparse`; ``checkpoint-N``
-    folders stay dense, for that is what a resume reads.
+    folders stay dense, for that is what a resume reads. A second ``train()`` of the same model goes
+    on with the links that the first one left.
 
     Args:
         config: the method and its settings; None means ``CHTsConfig()``: CHTs at 90 %.
@@ -66,7 +68,8 @@ class CHTsCallback(TrainerCallback):
             readable when training has ended.
 
     Raises:
-        ValueError: on training's begin, what :class:`chts_hf.Sparsifier` refuses.
+        ValueError: on training's begin, what :class:`chts_hf.Sparsifier` refuses; on a second one,
+            a ``config`` whose sparsity the links of the first one will not get to.
         chts_hf.MaskFileError: on a resume, when the masks are missing, damaged or of another model.
 
     Example:
@@ -131,16 +134,12 @@ class CHTsCallback(TrainerCallback):
                     model, optimizer, self.config, state.max_steps, state=masks
                 )
         else:
-            # A second train() on the same model goes on from the links it has.
-            before = self.sparsifier
-            again = before is not None and before.model is model and before.masks
-            first = Gathered(before.layout, before.masks) if before and again else None
             self.sparsifier = Sparsifier(
                 model,
                 optimizer,
                 self.config,
                 state.max_steps,
-                masks=first,
+                masks=links_to_keep(self.sparsifier, model, self.config),
                 correlation=self.correlation,
             )
         self.sparsifier.owner = state

@@ -74,7 +74,7 @@ class CHTsConfig:
         init_options: options of that kind, such as ``{"r": 0.25}``.
         distribution: (method) how the sparsity is spread over the layers: "uniform" or "erk".
         rescale_init: multiply each layer so that its links have
-            ``std = sqrt(2 / (density · fan_in))``.
+            ``std = sqrt(2 / (density · fan_in))``; not one that starts "from_weights".
         removal: (method) the score of a link: "magnitude" ``|W|``, "relative_importance", "mest"
             ``|W| + 0.01 |gradient|`` (Yuan et al. 2021), or "none".
         removal_choice: (method) "hard" keeps the highest scores; "soft" draws what is kept with

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -71,12 +72,7 @@ def initial_mask(
     if config.init == "from_weights":
         links = weight != 0
         return links if zero_links is None else links | target.view(zero_links)
-    if topology.link_count(weight.numel(), final) == 0:
-        raise ValueError(
-            f"sparsity={final} would remove every link of {target.name} {tuple(weight.shape)}; "
-            "choose a lower sparsity, or keep this layer dense with "
-            f"exclude=[{target.parameter_name.removesuffix('.weight')!r}]"
-        )
+    _refuse_empty(target, weight.numel(), final)
     if initial == 0:
         return torch.ones_like(weight, dtype=torch.bool)
     options = dict(config.init_options)
@@ -95,30 +91,132 @@ def initial_mask(
     return mask.to(weight.device)
 
 
+def check_given(
+    masks: Mapping[str, Tensor] | None,
+    wanted: Mapping[str, object],
+    correlation: Tensor | None,
+    layers: Iterable[CHTsConfig],
+) -> None:
+    """Refuse masks of other layers, and correlations that nobody asked for.
+
+    Args:
+        masks: the first links that the caller gives; None: they are made.
+        wanted: parameter name → anything, of the sparsified weights.
+        correlation: what the caller gives for ``init="csti"``.
+        layers: the configuration of each layer.
+
+    Raises:
+        ValueError: names what is missing and what is too much.
+    """
+    if masks is not None and masks.keys() != wanted.keys():
+        missing = sorted(wanted.keys() - masks.keys())
+        unknown = sorted(masks.keys() - wanted.keys())
+        raise ValueError(
+            "masks must hold one mask for each sparsified parameter (see chts_hf.find_targets): "
+            f"missing {missing[:3]}, unexpected {unknown[:3]}"
+        )
+    if correlation is not None and all(layer.init != "csti" for layer in layers):
+        raise ValueError(
+            'correlation was given, but no layer has init="csti"; leave it out, or name the layers '
+            'that are to start from it: overrides={pattern: {"init": "csti"}}'
+        )
+
+
 def given_mask(target: Target, mask: Tensor) -> Tensor:
     """One layer's part of a mask that the caller gives for its parameter.
 
     Raises:
-        ValueError: it is not of the parameter's shape.
+        ValueError: it is not bool, or not of the parameter's shape.
     """
-    if mask.shape != target.weight.shape:
+    if mask.shape != target.weight.shape or mask.dtype != torch.bool:
         raise ValueError(
-            f"masks[{target.parameter_name!r}] must be of shape {tuple(target.weight.shape)}, got "
-            f"{tuple(mask.shape)}; where weights are sharded, every rank is given whole masks"
+            f"masks[{target.parameter_name!r}] must be bool and of shape "
+            f"{tuple(target.weight.shape)}, got {mask.dtype} and {tuple(mask.shape)}; where "
+            "weights are sharded, every rank is given whole masks"
         )
     return target.view(mask)
 
 
-def sparsities_from_weights(mask: Tensor, config: CHTsConfig, final: float) -> tuple[float, float]:
-    """Start and end of a layer that begins with the links it came with.
+def sparsities_from_links(
+    target: Target, mask: Tensor, config: CHTsConfig, final: float
+) -> tuple[float, float]:
+    """Start and end of a layer that begins with the links it came with, or was given.
 
     Where the density is constant it stays what it is; where it falls, it falls from there, and a
     layer that is sparser already keeps its links.
+
+    Args:
+        target: the layer.
+        mask: its links.
+        config: its configuration.
+        final: the sparsity that this asks for at the end.
+
+    Raises:
+        ValueError: it has no link, or would have none at the end.
     """
-    sparsity = 1 - int(mask.sum()) / mask.numel()
+    links = int(mask.sum())
+    if links == 0:
+        raise ValueError(
+            f"{target.name} {tuple(mask.shape)} would begin without any link: all of its weights, "
+            f"or of its mask in masks, are 0. Keep it dense with {_exclude(target)}, or have its "
+            'first links drawn with overrides={pattern: {"init": "er"}}'
+        )
+    sparsity = 1 - links / mask.numel()
     if config.density_schedule == "constant":
         return sparsity, sparsity
+    _refuse_empty(target, mask.numel(), final)
     return sparsity, max(sparsity, final)
+
+
+def _refuse_empty(target: Target, size: int, final: float) -> None:
+    if topology.link_count(size, final) == 0:
+        raise ValueError(
+            f"sparsity={final} would remove every link of {target.name} {target.shape}; "
+            f"choose a lower sparsity, or keep this layer dense with {_exclude(target)}"
+        )
+
+
+def _exclude(target: Target) -> str:
+    return f"exclude=[{target.parameter_name.removesuffix('.weight')!r}]"
+
+
+def check_kept_sparsity(
+    targets: Sequence[Target], asked: Mapping[str, float], kept: Mapping[str, float]
+) -> None:
+    """Compare the sparsity at the end with what was asked for, where layers keep their links.
+
+    A model that is sparser than asked for is nobody's mistake: its links are what it came with.
+
+    Args:
+        targets: the layers.
+        asked: target name → the sparsity that the configuration asks for at the end.
+        kept: target name → what it will be.
+
+    Raises:
+        ValueError: not one layer that is to be sparse would be.
+    """
+    sizes = {t.name: math.prod(t.shape) for t in targets if asked[t.name] > 0}
+    wanted = sum(size * asked[name] for name, size in sizes.items())
+    found = sum(size * kept[name] for name, size in sizes.items())
+    if wanted - found <= len(sizes):  # each layer's links are a whole number
+        return
+    if all(kept[name] == 0 for name in sizes):
+        raise ValueError(
+            'no layer has a zero, and each would keep all its links, as init="from_weights" and '
+            f"masks=... ask for: training would be dense, where sparsity {_mean(wanted, sizes)} is "
+            'asked for. init="magnitude" prunes a dense model, and a density_schedule lets its '
+            "density fall; sparsity=0 trains it densely"
+        )
+    _LOGGER.warning(
+        "the layers keep the links they come with, so the sparsity is and stays %s, not %s as the "
+        'configuration asks for; init="magnitude" prunes to that at once, and a density_schedule '
+        "lets the density fall to it",
+        _mean(found, sizes), _mean(wanted, sizes),
+    )  # fmt: skip
+
+
+def _mean(zeros: float, sizes: Mapping[str, int]) -> str:
+    return f"{zeros / sum(sizes.values()):.4g}"
 
 
 def rescale(target: Target, mask: Tensor) -> None:

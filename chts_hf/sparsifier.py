@@ -56,8 +56,8 @@ class Sparsifier:
         total_steps: optimizer steps of the whole run; schedules are fractions of it.
         state: a :meth:`state_dict` to go on from. The model must hold the weights it was taken
             with; without a state, the initial masks are made and applied.
-        masks: parameter name → the first links, instead of those of ``config.init``; each layer
-            keeps the number it has, as with ``init="from_weights"``.
+        masks: name → the first links of each sparsified parameter, bool, instead of those of
+            ``config.init``; each layer keeps the number it has, as with ``init="from_weights"``.
         scaler: the loss scaler of fp16 training, which scores that add a gradient to a weight
             ("mest") must know of. None: the one in an optimizer that accelerate prepared.
         correlation: for layers with ``init="csti"``: the Pearson correlations of their inputs over
@@ -75,7 +75,9 @@ class Sparsifier:
 
     Raises:
         ValueError: no layer matches, the model is wrapped or has a sparsifier already, the run is
-            too short for an update, or a layer would be left without any link.
+            too short for an update, a layer would be left without any link, or all would keep all
+            of them though zeros are asked for; ``masks`` are of other layers or shapes or not
+            bool; ``correlation`` is given and no layer wants it.
 
     Example:
         >>> sparsifier = Sparsifier(model, optimizer, CHTsConfig(), total_steps=5000)
@@ -266,12 +268,10 @@ class Sparsifier:
 
     @torch.no_grad()
     def _set_initial_masks(
-        self,
-        given: Mapping[str, Tensor] | None,
-        model: nn.Module,
-        correlation: Tensor | None,
+        self, given: Mapping[str, Tensor] | None, model: nn.Module, correlation: Tensor | None
     ) -> None:
-        fingerprints, lost = {}, 0
+        initialise.check_given(given, self._parameters, correlation, self._layer_config.values())
+        fingerprints, lost, asked = {}, 0, dict(self._final)
         for target in self.targets:
             config, name = self._layer_config[target.name], target.parameter_name
             target = whole(target, self.layout)
@@ -283,17 +283,18 @@ class Sparsifier:
                     target, config, *ends, correlation, known_zero_links(model, name)
                 )
                 lost += initialise.lost_links(target, mask)
-            if given is not None or config.init == "from_weights":
-                ends = initialise.sparsities_from_weights(mask, config, ends[1])
+            if keeps := (given is not None or config.init == "from_weights"):
+                ends = initialise.sparsities_from_links(target, mask, config, ends[1])
                 self._initial[target.name], self._final[target.name] = ends
             write_part(target, self.layout, self.masks[name], mask)
-            if self.config.rescale_init and given is None:
+            if self.config.rescale_init and not keeps:
                 initialise.rescale(target, mask)
                 weight = target.view(target.weight)
                 write_part(target, self.layout, local(self._parameters[name]).data, weight)
             if self.layout.sharded:
                 fingerprints[target.name] = fingerprint(mask)
         initialise.warn_of_lost_links(lost)
+        initialise.check_kept_sparsity(self.targets, asked, self._final)
         self.layout.check_copies(fingerprints)
         self._enforce()
         for name, weight in self._parameters.items():
@@ -346,11 +347,7 @@ class Sparsifier:
         layers = [self._layer_input(target, gradients, links[target.name]) for target in targets]
         if all(layer.zeta == 0 and layer.links == links[layer.target.name] for layer in layers):
             return None
-        moving = {
-            layer.target.name
-            for layer in layers
-            if layer.config.percolation and layer.target.name not in self._resting
-        }
+        moving = {x.target.name for x in layers if x.config.percolation and not x.resting}
         return Block(layers, [p for p in pairs if {p.first.name, p.second.name} <= moving])
 
     def _apply_block(self, block: Block, results: list[LayerOutput]) -> bool:
@@ -373,7 +370,8 @@ class Sparsifier:
         ends = self._initial[target.name], self._final[target.name]
         sparsity = self.plan.sparsity(self.step_count, *ends)
         size = math.prod(target.shape)
-        resting = target.name in self._resting
+        # What is frozen since could not learn a link that is new.
+        resting = target.name in self._resting or not target.weight.requires_grad
         gradient = None
         if self.config.needs_gradient:
             # A weight that this rank's batch did not reach (an expert, a dropped layer) has
@@ -392,6 +390,7 @@ class Sparsifier:
             zeta=0.0 if resting else self.plan.zeta(self.step_count),
             delta=self.plan.delta(self.step_count),
             heads=target.heads if config.per_head and target.role in "qkv" else 1,
+            resting=resting,
         )
 
 

@@ -73,8 +73,9 @@ def check_config(saved: Mapping[str, Any], config: CHTsConfig) -> None:
     if differing:
         raise ValueError(
             f"the checkpoint was made with another configuration: {'; '.join(differing)}. Resume "
-            "with the old values, or start a new run from these weights with "
-            'init="from_weights"'
+            "with the old values, or start a new run from these weights: with "
+            'init="from_weights" on the links they have, as many in each layer, or with '
+            'init="magnitude" on the largest that another sparsity leaves'
         )
 
 

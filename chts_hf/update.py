@@ -33,6 +33,7 @@ class LayerInput:
         zeta: the fraction of them to replace.
         delta: the δ of soft removal.
         heads: the number of row blocks that choose for themselves; 1 for the whole layer.
+        resting: whether its links only go as the density falls: none is replaced or percolated.
     """
 
     target: Target
@@ -44,6 +45,7 @@ class LayerInput:
     zeta: float
     delta: float
     heads: int = 1
+    resting: bool = False
 
 
 @dataclass(frozen=True)

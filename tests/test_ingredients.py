@@ -235,6 +235,28 @@ def test_cht_layers_rest_when_what_was_removed_comes_back():
     assert all(torch.equal(before[name], sparsifier.masks[name]) for name in resting)
 
 
+@pytest.mark.parametrize("method", ["chts", "rigl", "granet"])
+def test_a_layer_that_is_frozen_for_a_while_keeps_its_links(method):
+    """It could not learn new ones; only as the density falls it gets sparser, as all layers do."""
+    model, optimizer, sparsifier = _setup(method=method, t_end=1.0)
+    _train(model, optimizer, sparsifier, 4)
+    frozen = next(t for t in sparsifier.targets if t.kind == "ffn.up")
+    frozen.weight.requires_grad_(False)
+    mask, weight = sparsifier.masks[frozen.name], frozen.weight.detach().clone()
+    before = mask.clone()
+    for _ in range(3):
+        _train(model, optimizer, sparsifier, 2)
+        assert sparsifier.updates > 2
+        assert not (mask & ~before).any()
+        assert torch.equal(frozen.weight, weight * mask)
+        at = sparsifier.plan.sparsity(sparsifier.step_count, *_ends(sparsifier, frozen))
+        assert int(mask.sum()) == round((1 - at) * mask.numel())
+    assert torch.equal(mask, before) == (method != "granet")
+    frozen.weight.requires_grad_(True)
+    _train(model, optimizer, sparsifier, 2)
+    assert (mask & ~before).any()
+
+
 def test_rescaled_initial_weights():
     _, _, sparsifier = _setup(method="static", rescale_init=True)
     for target in sparsifier.targets:
@@ -267,7 +289,7 @@ def test_new_masks_on_a_sparse_model_are_warned_of(caplog):
     model, _, first = _setup(sparsity=0.9)
     first.close()
     with caplog.at_level(logging.WARNING, "chts_hf"):
-        _setup(model=model, init="from_weights", sparsity=0.99)[2].close()
+        _setup(model=model, init="from_weights", sparsity=0.9)[2].close()
         assert not caplog.records
         kept = {n: p.detach().clone() for n, p in model.named_parameters()}
         again = _setup(model=model, init="er", sparsity=0.9)[2]

@@ -18,7 +18,13 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from chts_hf.checkpoint.mask_file import MASK_FILE, PART_FILE, MaskFileError, load_masks
+from chts_hf.checkpoint.mask_file import (
+    MASK_FILE,
+    PART_FILE,
+    MaskFileError,
+    UnregisteredMethodError,
+    load_masks,
+)
 from chts_hf.state import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -44,6 +50,10 @@ def last_complete_checkpoint(folder: str | Path, *, sparse: bool = True) -> str 
     Returns:
         The checkpoint's folder, or None if no whole one is there.
 
+    Raises:
+        chts_hf.MaskFileError: there is none but of a method that is not registered, so that nobody
+            begins anew beside checkpoints that only look broken.
+
     Example:
         >>> trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
     """
@@ -51,16 +61,26 @@ def last_complete_checkpoint(folder: str | Path, *, sparse: bool = True) -> str 
     if not path.is_dir():
         return None
     found = [(int(m[1]), p) for p in path.iterdir() if (m := _NAME.fullmatch(p.name))]
+    unregistered: UnregisteredMethodError | None = None
     for step, checkpoint in sorted(found, reverse=True):
-        problem = problem_with(checkpoint, step, sparse)
+        try:
+            problem = problem_with(checkpoint, step, sparse)
+        except UnregisteredMethodError as error:
+            problem, unregistered = str(error), error
         if problem is None:
             return str(checkpoint)
         logger.warning("passed over %s, which is not complete: %s", checkpoint, problem)
+    if unregistered is not None:
+        raise unregistered
     return None
 
 
 def problem_with(checkpoint: Path, step: int, sparse: bool) -> str | None:
-    """What is wrong with the checkpoint of a step; None if nothing is, and it can be resumed."""
+    """What is wrong with the checkpoint of a step; None if nothing is, and it can be resumed.
+
+    Raises:
+        UnregisteredMethodError: it may be whole, but its masks are of a method unknown here.
+    """
     try:
         state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
         if state["global_step"] != step:
@@ -89,6 +109,8 @@ def problem_with(checkpoint: Path, step: int, sparse: bool) -> str | None:
         if not zipfile.is_zipfile(checkpoint / "scheduler.pt"):
             return "scheduler.pt is missing or cut off"
         return _problem_with_masks(checkpoint, tensors) if sparse else None
+    except UnregisteredMethodError:
+        raise
     except (OSError, SafetensorError, *_DAMAGE) as error:
         return str(error) or type(error).__name__
 
@@ -131,6 +153,8 @@ def _problem_with_masks(checkpoint: Path, tensors: list[Path]) -> str | None:
 def _problem_with_mask_file(checkpoint: Path, name: str, tensors: list[Path]) -> str | None:
     try:
         state, _ = load_masks(checkpoint, name)
+    except UnregisteredMethodError:
+        raise
     except MaskFileError as error:
         return str(error)
     for file in tensors:

@@ -23,6 +23,7 @@ from chts_hf.bits import pack_bits, unpack_bits
 from chts_hf.checkpoint.mask_header import check_header
 from chts_hf.checkpoint.section import SparseFileError, parse_json
 from chts_hf.config import CHTsConfig
+from chts_hf.methods import METHODS
 
 #: The file's name in a checkpoint folder.
 MASK_FILE = "chts_masks.safetensors"
@@ -46,6 +47,10 @@ _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, Over
 
 class MaskFileError(RuntimeError):
     """A mask file is missing, damaged, or does not belong to the run."""
+
+
+class UnregisteredMethodError(MaskFileError):
+    """A mask file is of a method that this process does not know; nothing is wrong with it."""
 
 
 def save_masks(folder: str | Path, state: dict[str, Any], config: CHTsConfig) -> Path:
@@ -115,14 +120,15 @@ def load_masks(folder: str | Path, name: str = MASK_FILE) -> tuple[dict[str, Any
 
     Raises:
         MaskFileError: the file is missing, damaged, or of a newer format.
+        UnregisteredMethodError: it is of a method that is to be registered first.
     """
     path = Path(folder) / name
     if not path.is_file():
         raise MaskFileError(
             f"{path} is missing, so the masks of this checkpoint are lost and an exact resume is "
             "not possible; chts_hf.last_complete_checkpoint(output_dir) finds one with them. To "
-            "go on from its weights alone, start a new run with "
-            'init="from_weights"'
+            'go on from its weights alone, start a new run with init="from_weights", or with '
+            'init="magnitude" where they are dense'
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -141,12 +147,21 @@ def load_masks(folder: str | Path, name: str = MASK_FILE) -> tuple[dict[str, Any
             raise MaskFileError(
                 f"{path} is damaged: checksums differ for {', '.join(sorted(damaged)[:3])}"
             )
+        _refuse_unregistered(path, header["config"].get("method"))
         config = CHTsConfig.from_dict(header["config"])
         return _state(header, config, tensors), config
     except (SafetensorError, SparseFileError, OSError, *_DAMAGE) as error:
         raise MaskFileError(
             f"{path} is damaged ({error}); resume from an earlier checkpoint"
         ) from error
+
+
+def _refuse_unregistered(path: Path, method: object) -> None:
+    if isinstance(method, str) and method not in METHODS:
+        raise UnregisteredMethodError(
+            f"{path} is of a run with method={method!r}, which is not registered here; call "
+            f"chts_hf.register_method({method!r}, ...) first, as that run did"
+        )
 
 
 def _check_tensors(header: dict[str, Any], tensors: dict[str, Tensor]) -> None:

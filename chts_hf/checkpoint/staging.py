@@ -18,7 +18,13 @@ from torch import nn
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from chts_hf.checkpoint.complete import problem_with
-from chts_hf.checkpoint.mask_file import MASK_FILE, load_masks, save_masks, stage_masks
+from chts_hf.checkpoint.mask_file import (
+    MASK_FILE,
+    UnregisteredMethodError,
+    load_masks,
+    save_masks,
+    stage_masks,
+)
 from chts_hf.checkpoint.trainer_methods import TrainerMethods
 from chts_hf.distributed import ranks
 from chts_hf.sparsifier import Sparsifier, attached_sparsifier
@@ -84,7 +90,10 @@ def _is_training(sparsifier: Sparsifier) -> bool:
 
 def _holds(folder: Path, step: int, sparsifier: Sparsifier) -> bool:
     """Whether a checkpoint is whole and of the weights that the model has, not of another run."""
-    if not folder.is_dir() or problem_with(folder, step, sparse=True) is not None:
+    try:
+        if not folder.is_dir() or problem_with(folder, step, sparse=True) is not None:
+            return False
+    except UnregisteredMethodError:
         return False
     saved, mine = load_masks(folder)[0]["weights"], sparsifier.state_dict()["weights"]
     return bool({name: tuple(found) for name, found in saved.items()} == mine)

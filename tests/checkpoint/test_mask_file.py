@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from chts_hf import CHTsConfig, MaskFileError, Sparsifier, last_complete_checkpoint
+from chts_hf import (
+    CHTsConfig,
+    MaskFileError,
+    Sparsifier,
+    last_complete_checkpoint,
+    methods,
+    register_method,
+)
 from chts_hf.checkpoint.mask_file import MASK_FILE, load_masks, save_masks
 from tests.builders import tiny_marian
 from tests.checkpoint.damage import FUZZ, JSON, flip
@@ -140,6 +147,34 @@ def test_damage_is_one_clear_error(copied, caplog, name):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert_refused(copied, message, caplog)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
+
+
+def test_a_method_of_ones_own_must_be_registered_first(copied, caplog):
+    ingredients = {"removal": "magnitude", "regrowth": "random"}
+    for name in ("checkpoint-1", "checkpoint-2"):
+        header, tensors = read(copied / name)
+        header["config"]["method"] = "soft_random"
+        write(copied / name, header, tensors)
+    message = r"checkpoint-2.*method='soft_random', which is not registered here; call chts_hf.reg"
+    with pytest.raises(MaskFileError, match=message) as refused:
+        load_masks(copied / "checkpoint-2")
+    assert "damaged" not in str(refused.value)
+    # Nor is it as if there were no checkpoint, and the run were to begin anew.
+    with caplog.at_level(logging.WARNING), pytest.raises(MaskFileError, match="not registered"):
+        last_complete_checkpoint(copied)
+    register_method("soft_random", **ingredients)
+    try:
+        assert load_masks(copied / "checkpoint-2")[1].method == "soft_random"
+        assert last_complete_checkpoint(copied) == str(copied / "checkpoint-2")
+    finally:
+        methods._METHODS.pop("soft_random")
+
+
+def test_an_older_checkpoint_of_a_known_method_is_found(copied, caplog):
+    header, tensors = read(copied / "checkpoint-2")
+    header["config"]["method"] = "chtz"
+    write(copied / "checkpoint-2", header, tensors)
+    assert_refused(copied, "method='chtz', which is not registered", caplog)
 
 
 @pytest.mark.parametrize("name", TEXTS)

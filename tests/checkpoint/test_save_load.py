@@ -210,7 +210,8 @@ def test_links_of_weight_zero_come_back_from_a_layer_that_is_stored_dense(tmp_pa
     nearly[name][5, 6], weight.data[5, 6] = False, 0
     for masks in (everything, nearly):
         save_sparse(model, tmp_path, masks=masks)
-        config = CHTsConfig(init="from_weights", targets={"ffn.up": r".*encoder.*fc1"})
+        targets = {"ffn.up": r".*encoder.*fc1"}
+        config = CHTsConfig(init="from_weights", sparsity=0.0, targets=targets)
         taken = Sparsifier(load_sparse(tmp_path), None, config, total_steps=400)
         assert torch.equal(taken.masks[name], masks[name])
         taken.close()

@@ -59,7 +59,7 @@ def test_parts_written_by_all_ranks_are_the_whole(world, rows, transposed):
 def test_masks_of_another_shape_are_refused():
     masks = {FC1: torch.ones(16, 16, dtype=torch.bool)}
     config = CHTsConfig(sparsity=0.8, targets={"up": FC1.removesuffix(".weight")})
-    with pytest.raises(ValueError, match=r"must be of shape \(32, 16\), got \(16, 16\); where"):
+    with pytest.raises(ValueError, match=r"of shape \(32, 16\), got .*\(16, 16\); where"):
         Sparsifier(tiny_marian(), None, config, 200, masks=masks)
 
 
