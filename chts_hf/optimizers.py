@@ -54,10 +54,33 @@ def check_trains(optimizer: torch.optim.Optimizer | None, weights: Iterable[Tens
         )
 
 
-def is_accumulating(optimizer: torch.optim.Optimizer | None) -> bool:
-    """Whether accelerate left the optimizer's step out because the batch is not complete."""
-    state = getattr(optimizer, "gradient_state", None)
-    return state is not None and not state.sync_gradients
+def loss_scaler(
+    optimizer: torch.optim.Optimizer | None, needed: bool
+) -> torch.amp.GradScaler | None:
+    """The loss scaler in an optimizer that accelerate prepared; None if there is none.
+
+    Args:
+        optimizer: as it was given, plain or prepared.
+        needed: whether the size of gradients counts, and not their order alone.
+
+    Raises:
+        ValueError: it is needed, and accelerate trains in fp16, but did not prepare the optimizer.
+    """
+    prepared = hasattr(optimizer, "gradient_state")
+    if needed and optimizer is not None and not prepared and _accelerate_scales_losses():
+        raise ValueError(
+            "accelerate multiplies the loss in fp16, and removal='mest' must know by how much: "
+            "make the Sparsifier with the optimizer that accelerator.prepare returned, or with "
+            "scaler=accelerator.scaler. Where accelerate does not train this model, pass its "
+            "scaler, or torch.amp.GradScaler(enabled=False)"
+        )
+    return getattr(optimizer, "scaler", None)
+
+
+def _accelerate_scales_losses() -> bool:
+    from accelerate.state import AcceleratorState, is_initialized  # not every loop has it
+
+    return is_initialized() and bool(AcceleratorState().mixed_precision == "fp16")
 
 
 def left_out(optimizer: torch.optim.Optimizer) -> bool:

@@ -15,6 +15,9 @@ from chts_hf.update import LayerInput, LayerOutput, check_finite, update_block
 
 logger = logging.getLogger(__name__)
 
+#: Device types that can not hold the float64 numbers of draws and scores: Apple's GPUs.
+_WITHOUT_FLOAT64 = frozenset({"mps"})
+
 
 @dataclass(frozen=True)
 class Block:
@@ -40,7 +43,8 @@ def update_blocks(
     and beside the masks of one block no rank holds more than the bits of its own part. Dense
     gradients are averaged to the rank that needs them only.
 
-    A block that does not fit into a GPU's memory is made once more on the host.
+    A block that does not fit into a GPU's memory is made once more on the host; on a device
+    without float64 every block is made there.
 
     Args:
         blocks: all blocks that change, the same on every rank. Their gradients are changed.
@@ -91,8 +95,10 @@ def _device(block: Block) -> torch.device:
 
 
 def make(block: Block, seed: int, update: int) -> list[LayerOutput]:
-    """One block's results; where the GPU's memory does not suffice, by way of the host."""
+    """One block's results; where the GPU has no float64 or no memory, by way of the host."""
     device = _device(block)
+    if device.type in _WITHOUT_FLOAT64:
+        return _make_on_host(block, seed, update)
     try:
         return update_block(block.layers, block.pairs, seed, update)
     except (MemoryError, RuntimeError) as error:
@@ -103,6 +109,10 @@ def make(block: Block, seed: int, update: int) -> list[LayerOutput]:
     # Outside the handler, which would keep the tensors of the failed attempt alive.
     logger.warning("no memory on %s to update %s; made on the host instead", device, block.names)
     torch.cuda.empty_cache()
+    return _make_on_host(block, seed, update)
+
+
+def _make_on_host(block: Block, seed: int, update: int) -> list[LayerOutput]:
     with needing_memory(block.names):
         results = update_block([_on_host(x) for x in block.layers], block.pairs, seed, update)
     home = block.layers[0].mask.device

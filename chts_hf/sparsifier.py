@@ -24,6 +24,7 @@ from chts_hf.sharded_update import link_counts, update_layers, whole, write_part
 from chts_hf.shared_update import Block, needing_memory
 from chts_hf.state import check_state, whole_tensors
 from chts_hf.stats import network_stats
+from chts_hf.steps import OptimizerSteps
 from chts_hf.targets import Pair, Target, blocks_of, find_pairs, find_targets
 from chts_hf.update import LayerInput, LayerOutput
 from chts_hf.zero_links import forget_zero_links, known_zero_links
@@ -114,9 +115,10 @@ class Sparsifier:
         self.targets: list[Target] = [] if config.is_dense else find_targets(model, config)
         self.masks: dict[str, Tensor] = {}
         self._parameters = {t.parameter_name: t.weight for t in self.targets}
-        scaler = scaler or getattr(optimizer, "scaler", None)
-        self.layout = layout_of(model, self._parameters, scaler)
         self._layer_config = {t.name: config.for_layer(t.name) for t in self.targets}
+        by_size = any(layer.removal == "mest" for layer in self._layer_config.values())
+        scaler = scaler or optimizers.loss_scaler(optimizer, needed=by_size)
+        self.layout = layout_of(model, self._parameters, scaler)
         self._pairs = find_pairs(self.targets)
         self._blocks = blocks_of(self.targets, self._pairs)
         self._history: dict[str, Tensor] = {}
@@ -124,10 +126,9 @@ class Sparsifier:
         self._resting: set[str] = set()
         self.turnover: dict[str, Turnover] = {}
         self._regrown_at: int | None = None
-        self._given_optimizer = optimizer
         self._optimizer = optimizers.base_optimizer(optimizer)
         optimizers.check_trains(self._optimizer, self._parameters.values())
-        self._stepped = False
+        self._steps: OptimizerSteps | None = None
         self.owner: object | None = None  # the training run, where a callback made this
         self._stats: dict[str, Any] | None = None
         self._initial, self._final = initialise.layer_sparsities(self.targets, config)
@@ -146,9 +147,9 @@ class Sparsifier:
         self.check_ranks()
         self._gradients.attach()
         self._handles: list[Any] = []
-        if self._optimizer is not None and self.targets:
-            self._handles.append(self._optimizer.register_step_post_hook(self._note_step))
-            self._handles.append(LearningRateFactor(self._optimizer, self._lr_factor))
+        if optimizer is not None and self._optimizer is not None and self.targets:
+            self._steps = OptimizerSteps(optimizer, self._parameters.values())
+            self._handles = [self._steps, LearningRateFactor(self._optimizer, self._lr_factor)]
         self._announce_gradient()
         _ATTACHED[model] = self
         self._model = weakref.ref(model)
@@ -159,18 +160,18 @@ class Sparsifier:
     def step(self) -> None:
         """Call after each ``optimizer.step()``: keeps zeros zero, and updates when one is due.
 
-        A step that the optimizer skipped (a gradient scaler found infinities) does not count.
+        A step that the optimizer skipped (a gradient scaler found infinities) does not count, nor
+        does a call for a micro-batch, after which gradients are added up further. If you skip one
+        yourself, call its ``zero_grad()`` first, so that the batch's gradients are not used.
 
         Raises:
-            RuntimeError: weights or gradients are not finite when an update is due, or the masks
-                differ between ranks.
+            RuntimeError: weights or gradients are not finite when an update is due, the masks
+                differ between ranks, or another optimizer than the one given trains the weights.
         """
-        if self._optimizer is not None and self.targets:
-            if not self._stepped:
-                if not optimizers.is_accumulating(self._given_optimizer):
-                    self._gradients.take()  # of a batch that the optimizer never saw
-                return
-            self._stepped = False
+        if self._steps is not None and not self._steps.taken():
+            if self._gradients.collect and not self._steps.to_come():
+                self._gradients.take()  # of a batch that the optimizer never saw
+            return
         self.step_count += 1
         if not self.targets:
             return
@@ -304,9 +305,6 @@ class Sparsifier:
     def _enforce(self) -> None:
         weights = [local(parameter).data for parameter in self._parameters.values()]
         torch._foreach_mul_(weights, [as_factor(mask) for mask in self.masks.values()])
-
-    def _note_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        self._stepped = not optimizers.left_out(optimizer)
 
     def _lr_factor(self) -> float:
         since = None if self._regrown_at is None else self.step_count + 1 - self._regrown_at

@@ -95,6 +95,34 @@ def test_a_block_without_memory_on_its_device_is_made_on_the_host(monkeypatch, c
     _same(_snapshot(expected[2]), _snapshot(sparsifier))
 
 
+def test_blocks_of_a_device_without_float64_are_made_on_the_host(monkeypatch):
+    """As on an Apple GPU, whose part the CPU plays here."""
+    expected = _setup()
+    for _ in range(2):
+        _step(*expected)
+    on_host, moved = shared_update._on_host, []
+    update_block, made = shared_update.update_block, []
+
+    def move(layer):
+        moved.append(on_host(layer))
+        return moved[-1]
+
+    def update(layers, *arguments):
+        made.extend(layers)
+        return update_block(layers, *arguments)
+
+    monkeypatch.setattr(shared_update, "_on_host", move)
+    monkeypatch.setattr(shared_update, "update_block", update)
+    monkeypatch.setattr(shared_update, "_device", lambda block: torch.device("mps"))
+    model, optimizer, sparsifier = _setup()
+    for _ in range(2):
+        _step(model, optimizer, sparsifier)
+    assert sparsifier.updates == 1
+    assert len(made) == len(sparsifier.targets)
+    assert all(one is other for one, other in zip(made, moved, strict=True))
+    _same(_snapshot(expected[2]), _snapshot(sparsifier))
+
+
 def test_a_block_without_memory_on_the_host_stops_with_every_layer_whole(monkeypatch):
     update_block, calls = shared_update.update_block, []
 

@@ -112,14 +112,20 @@ def test_gradient_regrowth_uses_the_gradient_of_the_whole_batch():
         assert gradient[new].min() >= gradient[~mask & ~old[target.name]].max()
 
 
-def test_gradients_are_gathered_over_accelerates_accumulation():
+@pytest.mark.parametrize("given", ["prepared", "plain", "plain, before it is prepared"])
+def test_gradients_are_gathered_over_accelerates_accumulation(given):
     """Accelerate's optimizer leaves steps out within accumulate(); that is no skipped batch."""
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
     model = tiny_marian()
     reference_model = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    plain, config = optimizer, _config(method="rigl")
+    if given == "plain, before it is prepared":
+        sparsifier = Sparsifier(model, plain, config, total_steps=20)
     model, optimizer = accelerator.prepare(model, optimizer)
-    sparsifier = Sparsifier(model, optimizer, _config(method="rigl"), total_steps=20)
+    if given != "plain, before it is prepared":
+        used = optimizer if given == "prepared" else plain
+        sparsifier = Sparsifier(model, used, config, total_steps=20)
     reference_model.load_state_dict(model.state_dict())
     halves = [{k: v[i : i + 1] for k, v in BATCH.items()} for i in range(2)]
     for _ in range(2):

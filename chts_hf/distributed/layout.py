@@ -29,9 +29,16 @@ def local(tensor: Tensor) -> Tensor:
 
 
 class Whole:
-    """Every rank holds every parameter: one process, and DistributedDataParallel."""
+    """Every rank holds every parameter: one process, and DistributedDataParallel.
+
+    Args:
+        device: of the parameters.
+    """
 
     sharded = False
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
 
     def everywhere(self, name: str, part: Tensor) -> Tensor:
         """A tensor of parameter ``name``'s shape, whole, on every rank.
@@ -63,7 +70,7 @@ class Whole:
 
     def check(self, masks: Mapping[str, Tensor]) -> None:
         """Stop every rank if the masks can not be right; see :meth:`chts_hf.Sparsifier.step`."""
-        ranks.check_ranks_agree(masks)
+        ranks.check_ranks_agree(masks, self._device)
 
     def check_copies(self, fingerprints: Mapping[str, Tensor]) -> None:
         """Compare whole masks before each rank takes its part: where there are parts only."""
@@ -75,7 +82,8 @@ class Whole:
         Args:
             given: which of the things that a run may begin with this rank was given.
         """
-        with ranks.failing_together(task="begin with the weights and the state it was given"):
+        task = "begin with the weights and the state it was given"
+        with ranks.failing_together(self._device, task):
             yield
 
     def together(self, check: Callable[[], None]) -> None:
@@ -97,7 +105,7 @@ class Sharded(Whole):
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self._shapes = {name: tuple(weight.shape) for name, weight in parameters.items()}
         self._world, self._rank = ranks.world_size(), ranks.rank()
-        self._device = local(next(iter(parameters.values()))).device
+        super().__init__(local(next(iter(parameters.values()))).device)
         for name, weight in parameters.items():
             start, stop = self.rows(name)
             if local(weight).shape[0] != stop - start:
@@ -248,7 +256,8 @@ def layout_of(
         ValueError: they lie in a way that is not supported; says what is.
     """
     if not parameters or not is_sharded(model):
-        return Whole()
+        held = [*parameters.values(), *model.parameters()]
+        return Whole(held[0].device if held else torch.device("cpu"))
     by_fsdp = any(isinstance(module, FSDPModule) for module in model.modules())
     sharded = {n: p for n, p in model.named_parameters() if isinstance(p, DTensor)}
     wrong = {name: _unsupported(parameter, by_fsdp) for name, parameter in sharded.items()}

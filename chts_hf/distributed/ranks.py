@@ -67,17 +67,21 @@ def failing_together(
         raise failure
 
 
-def check_ranks_agree(masks: Mapping[str, Tensor]) -> None:
+def check_ranks_agree(masks: Mapping[str, Tensor], device: torch.device | None = None) -> None:
     """Stop the run if the masks, or the layers they are of, differ between ranks.
 
     Each rank sends 16 bytes per layer. Every rank must call this.
+
+    Args:
+        masks: layer → mask.
+        device: where tensors to be sent must be if there are no masks; None: it is found.
 
     Raises:
         RuntimeError: names the first layer that differs.
     """
     if not is_distributed():
         return
-    device = next((mask.device for mask in masks.values()), _home())
+    device = next((mask.device for mask in masks.values()), device or _home())
     check_fingerprints({name: fingerprint(mask) for name, mask in masks.items()}, device)
 
 
@@ -135,7 +139,11 @@ def same_everywhere(number: int, device: torch.device | None = None) -> bool:
 
 
 def _home() -> torch.device:
-    """A device whose tensors can be sent."""
+    """A device whose tensors can be sent.
+
+    With NCCL that is the process's current GPU, which is the right one only after
+    ``torch.cuda.set_device``; so who knows a tensor of the model gives its device instead.
+    """
     return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
 

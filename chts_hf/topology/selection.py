@@ -57,9 +57,21 @@ def sorted_values(values: Tensor) -> Tensor:
 def kth_smallest(values: Tensor, k: int) -> Tensor:
     """Returns the ``k``-th smallest (from 1) of a 1-d tensor, which may be reordered in place."""
     if values.device.type != "cpu":
-        return values.kthvalue(k).values
+        return kth_smallest_on_device(values, k)
     values.numpy().partition(k - 1)
     return values[k - 1]
+
+
+def kth_smallest_on_device(values: Tensor, k: int) -> Tensor:
+    """As :func:`kth_smallest`, without leaving the values' device.
+
+    Of equal values any is the ``k``-th, so the answer is one. CUDA's ``kthvalue`` has it sooner
+    than a sort, but is refused by many versions of PyTorch where deterministic algorithms are
+    asked for, since the place that it returns as well is not.
+    """
+    if torch.are_deterministic_algorithms_enabled():
+        return values.sort().values[k - 1]
+    return values.kthvalue(k).values
 
 
 def kth_smallest_of_rows(values: Tensor, counts: Tensor) -> Tensor:

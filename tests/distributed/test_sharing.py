@@ -26,6 +26,20 @@ def _batch(index: int = 0) -> dict[str, torch.Tensor]:
 # -- dealing out -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("method", ["chts", "dense"])
+def test_what_ranks_send_at_the_start_comes_from_the_models_device(monkeypatch, method):
+    """The process's current GPU may be another one, where NCCL finds several ranks on the first."""
+    sent = []
+    monkeypatch.setattr(ranks, "world_size", lambda: 2)
+    monkeypatch.setattr(ranks, "rank", lambda: 0)
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor, op: sent.append(tensor.device))
+    monkeypatch.setattr(ranks, "_home", lambda: pytest.fail("the model's device is known"))
+    sparsifier = Sparsifier(tiny_marian(), None, CHTsConfig(method=method, sparsity=0.8), 1000)
+    sparsifier.check_ranks()
+    assert len(sent) >= 3
+    assert set(sent) == {torch.device("cpu")}
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_the_busiest_rank_has_at_most_four_thirds_of_the_best(count):
     generator = torch.Generator().manual_seed(count)

@@ -13,6 +13,7 @@ from chts_hf.topology.selection import (
     highest,
     k_smallest,
     kth_smallest_of_rows,
+    kth_smallest_on_device,
     require_finite,
 )
 
@@ -71,6 +72,30 @@ def test_highest_in_other_precisions(dtype: torch.dtype) -> None:
     every = torch.ones(2, 2, dtype=torch.bool)
     assert highest(scores, every, 2).tolist() == [[False, True], [False, True]]
     assert scores.tolist() == [[0.5, 3.0], [1.0, 2.0]]  # read, not reordered
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+@pytest.mark.parametrize("k", [1, 2, 7, 500, 999, 1000])
+def test_a_deterministic_run_finds_the_same_kth_value(monkeypatch, dtype: torch.dtype, k: int):
+    """Many values are equal, and CUDA's kthvalue is refused there by many versions of PyTorch."""
+    values = torch.arange(1000).mul(7919).remainder(1000).div(3, rounding_mode="floor").to(dtype)
+    if dtype != torch.int64:
+        values[::100] = math.inf
+    expected = kth_smallest_on_device(values.clone(), k)
+    assert expected == values.sort().values[k - 1]
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("kthvalue CUDA does not have a deterministic implementation")
+
+    monkeypatch.setattr(Tensor, "kthvalue", refused)
+    with pytest.raises(RuntimeError, match="deterministic"):
+        kth_smallest_on_device(values.clone(), k)
+    torch.use_deterministic_algorithms(True)
+    try:
+        found = kth_smallest_on_device(values.clone(), k)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(found, expected)
 
 
 def test_require_finite_reads_the_named_cells_only() -> None:
