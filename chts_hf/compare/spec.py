@@ -16,7 +16,7 @@ EXECUTION = (
     "output_dir", "data_dir", "seed", "disable_tqdm", "per_device_eval_batch_size",
     "logging_steps", "report_to", "use_cpu",
     "dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor",
-    "dataloader_persistent_workers", "save_total_limit", "push_to_hub", "setting",
+    "dataloader_persistent_workers", "save_total_limit", "push_to_hub",
 )  # fmt: skip
 SECTION = "chts"
 #: Fields of that section that the comparison sets.
