@@ -36,9 +36,15 @@ STARTED = time.monotonic()  # a time limit counts the seconds of the imports too
 import torch  # noqa: E402
 import yaml  # noqa: E402
 
-from chts_hf.compare.page import write_comparison  # noqa: E402
+from chts_hf.compare.page import made_otherwise, write_comparison  # noqa: E402
 from chts_hf.compare.progress import Progress  # noqa: E402
-from chts_hf.compare.record import find_record, make_record, read_record, write_record  # noqa: E402
+from chts_hf.compare.record import (  # noqa: E402
+    changes_since,
+    find_record,
+    make_record,
+    read_record,
+    write_record,
+)
 from chts_hf.compare.runner import Job, State, StopRequest, run_jobs  # noqa: E402
 from chts_hf.compare.spec import Comparison, Run, read_comparison  # noqa: E402
 from chts_hf.compare.tables import missing_text, quality_table  # noqa: E402
@@ -58,17 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = comparison.select(options.methods, options.sparsities, options.seeds)
     results = options.results_dir or REPOSITORY / "docs" / "results" / comparison.setting
     output = options.output_dir or Path("output") / "compare" / comparison.setting
-    missing = [run for run in runs if read_record(results, comparison, run) is None]
     if options.list:
         for run in runs:
-            found = find_record(results, comparison, run)
-            print(f"{run.name:<40}{'to do' if found is None else found[0]}")
+            print(f"{run.name:<40}{state_of(comparison, run, results)}")
         return 0
-
-    by_name = {run.name: run for run in missing}
     if options.report:
         write_page(comparison, results, output)
         return 0
+    missing = [run for run in runs if read_record(results, comparison, run) is None]
+    by_name = {run.name: run for run in missing}
     if missing and options.commit is None and git_commit(REPOSITORY) is None:
         raise ValueError(
             "there is no git here to name the commit of the code in the runs' records: say "
@@ -165,6 +169,15 @@ def recipe_options(words: Sequence[str]) -> dict[str, Any]:
     return {name: "" if value is None else value for name, value in found.items()}
 
 
+def state_of(comparison: Comparison, run: Run, results: Path) -> str:
+    """Where a run's record is, and whether it was made with another recipe; or that it is to do."""
+    found = find_record(results, comparison, run)
+    if found is None:
+        return "to do"
+    changed = changes_since(found[1], comparison, run)
+    return f"{found[0]}" + (f", made with another recipe ({'; '.join(changed)})" if changed else "")
+
+
 def make_job(comparison: Comparison, run: Run, folder: Path) -> Job:
     """Write a run's configuration and make the command that starts it or goes on with it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -249,6 +262,7 @@ def write_page(comparison: Comparison, results: Path, output: Path) -> None:
         (new / page.name).replace(page)  # last: what it shows is there
     print(f"\n{quality_table(comparison, summary.rows)}\n")
     said = [missing_text(comparison, summary.missing), *summary.unlike, *summary.unknown]
+    said += made_otherwise(results, comparison)
     print("\n".join(said).strip())
     print(f"Tables and pictures are in {page}")
 

@@ -27,6 +27,7 @@ from compact_mlp import compact_table
 from topology_tables import topology_tables
 from trial_tables import trial_table
 
+from chts_hf.compare.data import know_their_data, without_location
 from chts_hf.compare.formatting import markdown_table, mean_text
 from chts_hf.compare.page import write_comparison
 from chts_hf.compare.record import derived
@@ -163,9 +164,10 @@ def check_row(runs: Sequence[dict[str, Any]]) -> None:
     seeds = [run["seed"] for run in runs]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{name}: there are two runs of one seed among {seeds}; {help_text}")
+    by_digest = know_their_data(runs)
     for run in runs[1:]:
         for key in IN_COMMON:
-            before, now = told(first, key), told(run, key)
+            before, now = told(first, key, by_digest), told(run, key, by_digest)
             if before == now:
                 continue
             if isinstance(before, dict) and isinstance(now, dict):
@@ -178,13 +180,17 @@ def check_row(runs: Sequence[dict[str, Any]]) -> None:
             )
 
 
-def told(run: dict[str, Any], key: str) -> Any:
-    """What a run was told, but for its seed; fields that were added since have their defaults."""
-    value = run.get(key)
+def told(run: dict[str, Any], key: str, by_digest: bool) -> Any:
+    """What a run was told, but for its seed; fields that were added since have their defaults.
+
+    With ``by_digest``, its data is what the sentences are, wherever they were.
+    """
+    value = run.get("corpus" if by_digest and key == "dataset" else key)
     if key == "chts" and value is not None:
         return CHTsConfig.from_dict({**value, "seed": 0}).to_dict()
     if key == "recipe" and value is not None:  # its sparse training is compared by itself
-        return {name: one for name, one in value.items() if name != "chts"}
+        recipe = {name: one for name, one in value.items() if name != "chts"}
+        return without_location(recipe) if by_digest else recipe
     return value
 
 

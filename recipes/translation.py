@@ -110,7 +110,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     )
     record_topology(data, sparse, trainer)
 
-    results = describe(arguments) | {"initial_weights": report.weights_digest(model)}
+    results = describe(arguments) | {
+        "corpus": {
+            name: corpora.sentences_digest(corpus[name], data.source_lang, data.target_lang)
+            for name in splits
+        },
+        "initial_weights": report.weights_digest(model),
+    }
     if training.do_train:
         outcome = trainer.train(resume_from_checkpoint=checkpoint)
         if stop.stopped:

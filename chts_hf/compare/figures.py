@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chts_hf.compare.curves import curves_figure, mean_curve
+from chts_hf.compare.curves import curves_figure
 from chts_hf.compare.formatting import mean_and_error
 from chts_hf.compare.labels import Point, label_points
 from chts_hf.compare.published import PUBLISHED
 from chts_hf.compare.styles import line_styles, new_figure
 from chts_hf.compare.summary import Row, Summary
-
-__all__ = ["bleu_figure", "curves_figure", "draw_comparison", "line_styles", "mean_curve"]
 
 #: More rows than these are numbered, and points have their numbers beside them.
 NAMED = 12

@@ -8,7 +8,7 @@ from typing import Any
 
 from chts_hf.compare.figures import draw_comparison
 from chts_hf.compare.numbers import summary_data
-from chts_hf.compare.record import find_record
+from chts_hf.compare.record import changes_since, find_record, moved_since
 from chts_hf.compare.significance import compare
 from chts_hf.compare.spec import Comparison, Run
 from chts_hf.compare.summary import Summary, summarise
@@ -19,6 +19,26 @@ def read_records(folder: Path, comparison: Comparison) -> dict[Run, dict[str, An
     """Read the records of a comparison's finished runs."""
     found = {run: find_record(folder, comparison, run) for run in comparison.runs()}
     return {run: one[1] for run, one in found.items() if one is not None}
+
+
+def made_otherwise(folder: Path, comparison: Comparison) -> list[str]:
+    """Say which records are not what the comparison would make now, in a line for each reason."""
+    others: dict[str, list[str]] = {}
+    moved: dict[str, None] = {}
+    for run, record in read_records(folder, comparison).items():
+        changed = changes_since(record, comparison, run)
+        if changed:
+            others.setdefault("; ".join(changed), []).append(run.name)
+        elif there := moved_since(record, comparison, run):
+            moved["; ".join(there)] = None
+    return [
+        *(f"Made with another recipe ({why}): {', '.join(runs)}." for why, runs in others.items()),
+        *(
+            f"Records' data was elsewhere than it would be now ({where}): new runs are comparable "
+            "if they find the same sentences there."
+            for where in moved
+        ),
+    ]
 
 
 def write_comparison(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from chts_hf.compare.data import LOCATION, know_their_data, without_location
 from chts_hf.compare.flops import relative_training_flops
 from chts_hf.compare.lengths import length_ratio, loop_percent
 from chts_hf.compare.significance import decode_statistics
@@ -136,10 +137,27 @@ def find_record(
 
 
 def changes_since(record: Mapping[str, Any], comparison: Comparison, run: Run) -> list[str]:
-    """Say in what a record's run was told otherwise than the comparison would tell it now."""
-    # Through JSON, as the record went: tuples are lists then.
-    now = json.loads(json.dumps(comparison.identity(run)))
-    return differing(record.get("recipe", {}), now)
+    """Say in what a record's run was told otherwise than the comparison would tell it now.
+
+    Where its data was is part of that only in a record that does not know its sentences' digests.
+    """
+    before, now = record.get("recipe", {}), _identity(comparison, run)
+    if know_their_data([record]):
+        before, now = without_location(before), without_location(now)
+    return differing(before, now)
+
+
+def moved_since(record: Mapping[str, Any], comparison: Comparison, run: Run) -> list[str]:
+    """Say in what a record's data was elsewhere than the comparison would look for it now."""
+    both = (record.get("recipe", {}), _identity(comparison, run))
+    before, now = ({name: one[name] for name in LOCATION if name in one} for one in both)
+    return differing(before, now)
+
+
+def _identity(comparison: Comparison, run: Run) -> dict[str, Any]:
+    """What the run would be told now, through JSON as a record's went: tuples are lists then."""
+    found: dict[str, Any] = json.loads(json.dumps(comparison.identity(run)))
+    return found
 
 
 def read_record(folder: Path, comparison: Comparison, run: Run) -> dict[str, Any] | None:

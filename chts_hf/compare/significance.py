@@ -140,8 +140,8 @@ def compare(
 
     The randomisation's p is two-sided: the share of trials with a larger absolute difference than
     the one found. The bootstrap's is that of sacreBLEU's statistic, the share of resamples with
-    ``|d*| - mean |d*| > |d|``. For a normal d* that is some 0.43 where d = 0, and half a two-sided
-    p where d is large, so **judge by the randomisation**.
+    ``|d*| - mean |d*| > |d|``. For a normal d* that is 2 (1 - Φ(√(2/π))), some 0.425, where d = 0,
+    and half a two-sided p where d is large, so **judge by the randomisation**.
 
     Both count only what is *larger*, so that systems that are all but the same, where trials tie,
     would get the smallest p there is. Therefore a p is 1 for systems with the same statistics, and

@@ -16,7 +16,7 @@ EXECUTION = (
     "output_dir", "data_dir", "seed", "disable_tqdm", "per_device_eval_batch_size",
     "logging_steps", "report_to", "use_cpu",
     "dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor",
-    "dataloader_persistent_workers", "save_total_limit", "push_to_hub", "setting",
+    "dataloader_persistent_workers", "save_total_limit", "push_to_hub",
 )  # fmt: skip
 SECTION = "chts"
 #: Fields of that section that the comparison sets.
@@ -115,7 +115,10 @@ class Comparison:
         return {**flat, "seed": run.seed, SECTION: dict(run.chts)}
 
     def identity(self, run: Run) -> dict[str, Any]:
-        """Those of the arguments that say what comes out of a run."""
+        """Those of the arguments that say what comes out of a run, and where its data is.
+
+        Two places may have the same data: see :mod:`chts_hf.compare.data`.
+        """
         arguments = self.arguments(run)
         return {name: arguments[name] for name in sorted(arguments) if name not in EXECUTION}
 
@@ -164,8 +167,9 @@ def read_comparison(
     """Read a comparison's YAML file.
 
     Its keys are the fields of :class:`Comparison`, with ``recipe`` the name of a configuration of
-    recipes/translation.py, relative to this file, and ``options`` the arguments that differ from
-    it. ``methods`` is a list of presets' names; an entry ``{label: {field: value}}`` is a variant.
+    recipes/translation.py, relative to this file (or a list of such, later ones winning), and
+    ``options`` the arguments that differ from it. ``methods`` is a list of presets' names; an entry
+    ``{label: {field: value}}`` is a variant.
 
     Args:
         path: the file.
@@ -184,8 +188,10 @@ def read_comparison(
             f"{path}: unknown {sorted(values.keys() - known)}, missing "
             f"{sorted(needed - values.keys())}; a comparison has {sorted(known)}"
         )
-    recipe = _read_yaml(path.parent / values.pop("recipe"))
-    for layer in [*(_read_yaml(Path(one)) for one in layers), values.pop("options", {})]:
+    named = values.pop("recipe")
+    files = [path.parent / one for one in ([named] if isinstance(named, str) else named)]
+    recipe: dict[str, Any] = {}
+    for layer in [*(_read_yaml(Path(one)) for one in (*files, *layers)), values.pop("options", {})]:
         recipe = _merge(recipe, layer)
     for name, value in (options or {}).items():
         section, dot, field_name = name.partition(".")

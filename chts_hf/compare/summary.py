@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,6 +71,11 @@ class Row:
         """Mean over seeds; nan if there is none."""
         return mean_and_error(self.values(name))[0]
 
+    def only(self, seeds: Container[int]) -> Row:
+        """The row of those of its runs whose seeds these are."""
+        shared = {seed: record for seed, record in self.records.items() if seed in seeds}
+        return replace(self, records=shared)
+
     @property
     def ended_too_dense(self) -> bool:
         """Whether a tested model has more links than were asked for.
@@ -107,15 +112,16 @@ def summarise(
 
     Each row is tested against the reference (``tests["reference"]``), against the best baseline of
     its sparsity after equal steps (``"steps"``), and against the best one of those with equal
-    training FLOPs, within 10 % (``"flops"``). The best is the one with the lowest validation loss,
-    so the test set has no part in the choice. A test is of the seeds that both have, so it needs
-    one in common. Its p is corrected by :func:`~chts_hf.compare.significance.holm` for the number
-    of rows that have the same kind of test.
+    training FLOPs, within 10 % (``"flops"``); see :func:`best_baseline`. That is chosen by
+    validation loss, so the test set has no part in the choice. A test is of the seeds that both
+    have, so it needs one in common. Its p is corrected by
+    :func:`~chts_hf.compare.significance.holm` for the number of rows that have the same kind of
+    test.
 
     Args:
         comparison: what was to be run.
         records: run → its record, of those that are finished.
-        test: makes a test; it takes some seconds.
+        test: makes a test; it takes parts of a second.
 
     Raises:
         ValueError: two records' references differ.
@@ -136,20 +142,23 @@ def summarise(
 def best_baseline(comparison: Comparison, rows: Sequence[Row], like: Row, equal: str) -> Row | None:
     """Find the baseline of a row's sparsity with the lowest mean validation loss.
 
-    One whose tested model has more links than that sparsity allows is none.
+    The mean is over the seeds that a baseline shares with the row, which its test is of. While
+    runs are missing, only the baselines that share all of the row's seeds are candidates or, where
+    none does, those that share the most. One whose tested model has more links than that sparsity
+    allows is none.
 
     Args:
         comparison: says which methods are baselines.
-        rows: to choose from; while runs are missing, only those with the most seeds count.
+        rows: to choose from.
         like: the row it is for, which is not chosen itself.
         equal: "steps": all of them; "flops": those with its training FLOPs within 10 %.
 
     Returns:
-        The baseline; None if there is none.
+        The baseline; None if there is none with a seed of the row.
     """
     flops = like.mean("relative_training_flops")
     found = [
-        row
+        (row, row.only(like.records))
         for row in rows
         if comparison.is_baseline(row.label)
         and row.sparsity == like.sparsity
@@ -160,9 +169,11 @@ def best_baseline(comparison: Comparison, rows: Sequence[Row], like: Row, equal:
             or abs(row.mean("relative_training_flops") - flops) <= EQUAL_FLOPS * flops
         )
     ]
-    most = max((len(row.records) for row in found), default=0)
-    complete = [row for row in found if len(row.records) == most]
-    return min(complete, key=lambda row: row.mean("eval_loss"), default=None)
+    most = max((len(shared.records) for _, shared in found), default=0)
+    if most == 0:
+        return None
+    candidates = [both for both in found if len(both[1].records) == most]
+    return min(candidates, key=lambda both: both[1].mean("eval_loss"))[0]
 
 
 def _rows(comparison: Comparison, records: Mapping[Run, Mapping[str, Any]]) -> list[Row]:

@@ -185,6 +185,12 @@ def notes(summary: Summary) -> list[str]:
             "this is a denser model than was asked for, and no best baseline."
         )
     tests = [tested for row in summary.rows for tested in row.tests.values()]
+    if summary.missing and any("steps" in row.tests for row in summary.rows):
+        found.append(
+            "The best baseline of a row is the one with the lowest mean validation loss over the "
+            "seeds that it shares with the row, among those that share all of the row's seeds or, "
+            "where none does, the most."
+        )
     if any(tested.p_holm < _LEVEL for tested in tests):
         found.append(
             f"† Below {_LEVEL:g} by the randomisation's p also after Holm's correction for the "

@@ -8,6 +8,7 @@ on the Hub, so that what follows does not know where the sentences came from.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -239,6 +240,24 @@ def require_split(corpus: Mapping[str, Dataset], split: str, needed_for: str) ->
 def column(dataset: Dataset, lang: str) -> list[str]:
     """Return the sentences of one language, in order."""
     return [row[lang] for row in dataset["translation"]]
+
+
+def sentences_digest(dataset: Dataset, source_lang: str, target_lang: str) -> str:
+    """Sum a split's sentence pairs up in one word, the same wherever they were read from.
+
+    Args:
+        dataset: the split.
+        source_lang: the language translated from.
+        target_lang: the language translated to.
+
+    Returns:
+        16 hexadecimal digits, the start of a SHA-256 of the pairs in their order.
+    """
+    digest = hashlib.sha256()
+    pairs = zip(column(dataset, source_lang), column(dataset, target_lang), strict=True)
+    for pair in pairs:
+        digest.update(json.dumps(pair).encode())
+    return digest.hexdigest()[:16]
 
 
 def _to_dataset(

@@ -12,11 +12,11 @@ import pytest
 from matplotlib.text import Text
 
 from chts_hf.compare.curves import PANELS, curves_figure
-from chts_hf.compare.figures import bleu_figure, line_styles
+from chts_hf.compare.figures import bleu_figure
 from chts_hf.compare.labels import spread
 from chts_hf.compare.published import PUBLISHED
 from chts_hf.compare.spec import Comparison, read_comparison
-from chts_hf.compare.styles import base_method
+from chts_hf.compare.styles import base_method, line_styles
 from chts_hf.compare.summary import Summary, summarise
 from tests.compare.records import QUALITY, comparison, quick, record, records
 

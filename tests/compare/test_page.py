@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from chts_hf.compare import page
-from chts_hf.compare.figures import line_styles, mean_curve
+from chts_hf.compare.curves import mean_curve
 from chts_hf.compare.record import curves, make_record, read_record, write_record
 from chts_hf.compare.spec import read_comparison
+from chts_hf.compare.styles import line_styles
 from tests.compare.records import comparison, quick, records
 
 

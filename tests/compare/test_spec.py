@@ -55,6 +55,14 @@ def test_later_layers_and_options_win(tmp_path: Path) -> None:
     assert changed == ["max_steps was 1000 and is 500"]
 
 
+def test_a_recipe_may_be_of_several_files(tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text("max_steps: 700\nvocab_size: 300\nchts: {t_end: 0.5}")
+    made = comparison(tmp_path, recipe=["recipe.yaml", "more.yaml"])
+    told = made.arguments(made.runs()[1])
+    assert (told["max_steps"], told["vocab_size"], told["d_model"]) == (700, 300, 16)
+    assert (told["chts"]["zeta"], told["chts"]["t_end"]) == (0.2, 0.5)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -64,6 +72,7 @@ def test_later_layers_and_options_win(tmp_path: Path) -> None:
         ({"proposed": ["mine"]}, "no method 'mine' among"),
         ({"method": "chts"}, r"unknown \['method'\]"),
         ({"recipe": "none.yaml"}, "none.yaml' does not exist"),
+        ({"recipe": ["recipe.yaml", "none.yaml"]}, "none.yaml' does not exist"),
     ],
 )
 def test_mistakes(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -151,16 +151,52 @@ def test_a_page_says_which_checkpoint_was_tested_on_what(tmp_path: Path) -> None
     assert "Test: best checkpoint on validation, on `test_2016.{lang}`. BLEU" in page
 
 
-def test_while_runs_are_missing_the_best_is_one_with_most_seeds(tmp_path: Path) -> None:
+def test_while_runs_are_missing_the_best_is_of_the_seeds_shared_with_the_row(
+    tmp_path: Path,
+) -> None:
+    made = comparison(tmp_path, seeds=[0, 1, 2])
+
+    def row(label: str, losses: dict[int, float]) -> Row:
+        records = {
+            seed: {"eval_loss": loss, "relative_training_flops": 0.1, "sparsity": 0.9}
+            for seed, loss in losses.items()
+        }
+        return Row(label, 0.9, records)
+
+    # RigL has all seeds; over CHTs' two, GraNet and SET are better, whose third is not there or
+    # far off.
+    like = row("chts", {0: 1.0, 1: 1.0})
+    rigl = row("rigl", {0: 0.9, 1: 0.9, 2: 0.1})
+    granet = row("granet", {0: 0.6, 1: 0.8})
+    one = row("set", {0: 0.2, 2: 0.1})
+    for rows, label in (
+        ([rigl, granet, one], "granet"),
+        ([rigl, one], "rigl"),  # the only one with both seeds
+        ([one], "set"),  # none has both, and this one has one
+    ):
+        for equal in ("steps", "flops"):
+            best = best_baseline(made, [like, *rows], like, equal)
+            assert best is not None
+            assert best.label == label
+    assert best_baseline(made, [rigl, row("set", {0: 0.1})], row("chts", {3: 1.0}), "steps") is None
+    # Of several that share as many, each is judged by those it shares.
+    apart = [row("rigl", {0: 0.5, 2: 9.0}), row("set", {1: 0.4, 3: 9.0}), row("granet", {2: 0.1})]
+    best = best_baseline(made, apart, like, "steps")
+    assert best is not None
+    assert best.label == "set"
+
+
+def test_a_page_with_missing_runs_says_how_the_best_baseline_was_chosen(tmp_path: Path) -> None:
     made = comparison(tmp_path)
     summary = summarise(made, records(made, "granet_s90_seed1"), quick)
     rows = {row.label: row for row in summary.rows}
-    best = best_baseline(made, summary.rows, rows["chts"], "steps")
-    assert best is not None
-    assert best.label == "rigl"
+    assert rows["chts"].tests["steps"].against == "rigl"  # GraNet has one of its two seeds
     # A test takes the seeds that both have.
     assert rows["granet"].tests["reference"].seeds == (0,)
     assert rows["chts"].tests["reference"].seeds == (0, 1)
+    rule = "over the seeds that it shares with the row, among those that share all"
+    assert rule in comparison_section(summary)
+    assert rule not in comparison_section(summarise(made, records(made), quick))
 
 
 def test_a_partial_table_says_what_is_missing(tmp_path: Path) -> None:

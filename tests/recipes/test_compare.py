@@ -175,6 +175,47 @@ def test_what_is_there_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ]
 
 
+def test_what_was_made_with_another_recipe_is_shown_and_not_run_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = write_config(tmp_path)
+    _, made = compare.read_command_line([*words, "--d_model", "32"])
+    for run in made.select(["dense"]):
+        write_record(tmp_path / "results", run, record(made, run))
+    why = "made with another recipe (d_model was 32 and is 16)"
+    assert compare.main([*words, "--list"]) == 0
+    dense, chts, *_ = capsys.readouterr().out.split("\n")
+    assert dense.endswith(f"dense_seed0.json, {why}")
+    assert chts.endswith("to do")
+    assert compare.main([*words, "--report"]) == 0
+    assert f"\nM{why[1:]}: dense_seed0.\n" in capsys.readouterr().out
+    assert "| dense | 0 | 30.00 |" in (tmp_path / "out" / "comparison.md").read_text()
+    with pytest.raises(ValueError, match=r"dense_seed0.json was made with another recipe"):
+        compare.main(words)
+
+
+def test_records_of_the_same_sentences_count_wherever_these_were(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = write_config(tmp_path)
+    files = tmp_path / "files.yaml"
+    files.write_text("dataset_name: ''\ntest_file: test.jsonl")
+    _, made = compare.read_command_line([words[0], str(files), *words[1:]])
+    for run in made.runs():
+        digests = {"train": "aa", "test": "bb"}
+        write_record(tmp_path / "results", run, record(made, run, corpus=digests))
+    assert compare.main([*words, "--report"]) == 0
+    said = capsys.readouterr().out
+    assert "Missing" not in said
+    assert "another recipe" not in said
+    moved = "dataset_name was '' and is 'embedded'; test_file was 'test.jsonl' and is None"
+    assert f"elsewhere than it would be now ({moved})" in said
+    assert compare.main([*words, "--commit", "unknown"]) == 0  # nothing is left to run
+    assert "2 of 2 runs are finished, 0 of them" in capsys.readouterr().out
+    assert compare.main([words[0], str(files), *words[1:], "--report"]) == 0
+    assert "elsewhere" not in capsys.readouterr().out
+
+
 def test_a_mistake_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,22 @@ def test_trials_name_the_ingredients_that_differ(tmp_path):
         trial_table(trials)
 
 
+def test_runs_of_the_same_sentences_are_one_row_wherever_these_were(tmp_path):
+    hub = {"dataset": "hub", "recipe": {"dataset_name": "hub", "d_model": 8}}
+    files = {"seed": 1, "recipe": {"train_file": "train.gz", "d_model": 8}}
+    _run(tmp_path, "a.json", **hub, corpus={"train": "aa"})
+    _run(tmp_path, "b.json", **files, corpus={"train": "aa"})
+    assert "| 0, 1 | abc |" in write_page(tmp_path)
+    _run(tmp_path, "b.json", **files, corpus={"train": "bb"})
+    with pytest.raises(ValueError, match="dataset: train was 'aa' and is 'bb'"):
+        write_page(tmp_path)
+    _run(tmp_path, "b.json", **files)  # an older one, which cannot tell
+    with pytest.raises(ValueError, match=r"recipe: dataset_name was 'hub' and is None"):
+        write_page(tmp_path)
+    _run(tmp_path, "b.json", **hub | {"seed": 1})
+    assert "| 0, 1 | abc |" in write_page(tmp_path)
+
+
 def test_a_comparison_has_its_tests_and_pictures_and_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr("chts_hf.compare.page.compare", quick)
     made = read_comparison(REPOSITORY / "configs" / "compare_demo.yaml")

@@ -13,6 +13,7 @@ import torch
 
 from chts_hf import load_sparse
 from chts_hf.checkpoint.inspection import inspect_file
+from chts_hf.translation import corpora
 from chts_hf.translation.tokenizers import TokenizerPair
 from recipes import translation, unseen
 from tests.translation.helpers import corpus
@@ -75,6 +76,9 @@ def test_what_a_run_leaves(embedded: tuple[Path, dict[str, Any]]) -> None:
     assert results["topology_updates"] >= 2
     assert 0 < results["topology_runtime"] < results["train_runtime"]
     assert results["nonzero_parameters"] <= results["total_parameters"] - (5120 - 1280)
+    assert results["corpus"].keys() == {"train", "validation", "test"}
+    sentences = corpora.load_embedded("en", "de", train=80, validation=6, test=7)["test"]
+    assert results["corpus"]["test"] == corpora.sentences_digest(sentences, "en", "de")
     assert results["bleu_signature"].startswith("nrefs:1|")
     assert 0 <= results["predict_bleu"] <= 100
     assert 0 < results["predict_chrf"] <= 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
@@ -48,6 +49,28 @@ def test_json_lines(tmp_path: Path, name: str) -> None:
     assert list(corpus) == ["test"]
     assert corpora.column(corpus["test"], "en") == [TRICKY, "b"]
     assert corpora.column(corpus["test"], "de") == ["Größe", "c"]
+
+
+def test_a_digest_is_of_the_sentences_and_not_of_where_they_were(tmp_path: Path) -> None:
+    pairs = [("a b", "c"), ("d", "eß")]
+
+    def digest(pairs: list[tuple[str, str]], name: str = "{lang}") -> str:
+        if name == "{lang}":
+            for lang, side in (("en", 0), ("de", 1)):
+                write(tmp_path / lang, [pair[side] for pair in pairs])
+        else:
+            rows = [{"translation": {"en": en, "de": de}} for en, de in pairs]
+            write(tmp_path / name, [json.dumps(row) for row in rows])
+        corpus = corpora.load_files({"test": name}, "en", "de", str(tmp_path))
+        return corpora.sentences_digest(corpus["test"], "en", "de")
+
+    first = digest(pairs)
+    assert len(first) == 16
+    assert digest(pairs, "other.jsonl.gz") == first
+    others = [pairs[::-1], pairs[:1], [("a", "b c"), ("d", "eß")], [("c", "a b"), ("eß", "d")]]
+    assert len({first, *map(digest, others)}) == 5
+    # As it is written into records.
+    assert digest([("a", "b")]) == hashlib.sha256(b'["a", "b"]').hexdigest()[:16]
 
 
 @pytest.mark.parametrize("layout", ["translation column", "column per language"])
