@@ -182,7 +182,7 @@ def told(run: dict[str, Any], key: str) -> Any:
     """What a run was told, but for its seed; fields that were added since have their defaults."""
     value = run.get(key)
     if key == "chts" and value is not None:
-        return CHTsConfig.from_dict({**value, "seed": 0}).to_dict()
+        return CHTsConfig.from_saved({**value, "seed": 0}).to_dict()
     if key == "recipe" and value is not None:  # its sparse training is compared by itself
         return {name: one for name, one in value.items() if name != "chts"}
     return value
