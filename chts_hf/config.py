@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from copy import copy
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
+from chts_hf import contradictions, presets
 from chts_hf.methods import METHODS
-from chts_hf.topology import INITIAL_TOPOLOGIES, PREDICTORS, initial_mask
+from chts_hf.topology import INITIAL_TOPOLOGIES, PREDICTORS
 
 #: Allowed values of each field that is a choice.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -44,9 +45,6 @@ OVERRIDABLE = (
     "per_head",
 )
 
-#: Initial topologies that need no tensor, so that their options can be tried at once.
-_MADE_OF_NOTHING = ("er", "bsw", "brf", "bsf")
-
 _FROM_METHOD: Any = None  # the default of a field whose value comes with the method
 
 
@@ -55,8 +53,9 @@ class CHTsConfig:
     """How a model is trained sparsely. A method is a named preset of these fields.
 
     Fields marked (method) take the value of the method's preset unless they are given, so every
-    ingredient can be changed alone. Formulas follow [P] Zhang et al., NeurIPS 2025
-    (arXiv 2501.19107), unless another source is named.
+    ingredient can be changed alone; to sweep over methods, sparsities or intervals, change them by
+    :meth:`replace`. Formulas follow [P] Zhang et al., NeurIPS 2025 (arXiv 2501.19107), unless
+    another source is named.
 
     Args:
         method: the preset, a key of ``chts_hf.METHODS``.
@@ -73,6 +72,7 @@ class CHTsConfig:
             the first layer of an MLP, needs the data: ``Sparsifier(..., correlation=...)``.
         init_options: options of that kind, such as ``{"r": 0.25}``.
         distribution: (method) how the sparsity is spread over the layers: "uniform" or "erk".
+            Layers with a sparsity of their own in ``overrides`` take no part in it.
         rescale_init: multiply each layer so that its links have
             ``std = sqrt(2 / (density · fan_in))``; not one that starts "from_weights".
         removal: (method) the score of a link: "magnitude" ``|W|``, "relative_importance", "mest"
@@ -109,11 +109,13 @@ class CHTsConfig:
             match; later entries win.
 
     Raises:
-        ValueError: a value is unknown or out of range, or two fields contradict each other.
+        ValueError: a value is unknown or out of range, two fields contradict each other, or the
+            ingredients are those of another method than the named one.
 
     Example:
         >>> CHTsConfig(method="chts", sparsity=0.9)
         >>> CHTsConfig(method="chts", regrowth="random")  # one ingredient changed
+        >>> CHTsConfig(sparsity=0.95).replace(method="rigl")  # RigL at the same sparsity
     """
 
     method: str = "chts"
@@ -148,20 +150,56 @@ class CHTsConfig:
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        given = dict(vars(self))
+        self._complete()
+        contradictions.refuse_idle_density(given, self)
+        presets.refuse_false_name(vars(self))
+
+    def _complete(self) -> None:
+        """Fill in what was not given, as JSON values, and check every field."""
         if self.method not in METHODS:
             raise ValueError(_unknown("method", self.method, METHODS))
-        for name, value in METHODS[self.method].ingredients.items():
-            if getattr(self, name) is None:
-                setattr(self, name, value)
-        if self.rewarm_steps is None and isinstance(self.update_interval, int):
-            self.rewarm_steps = self.update_interval // 5 if self.regrowth != "none" else 0
+        vars(self).update(_json_value(presets.filled_in(vars(self))))
         if self.is_dense:
             self.sparsity = 0.0  # "dense" in a sweep over sparsities
-        if self.initial_sparsity is None and self.density_schedule != "constant":
-            self.initial_sparsity = _twice_as_dense(self.sparsity)
         self._check_values()
-        self._check_init_options()
-        self._check_combinations()
+        contradictions.check_init_options(self)
+        contradictions.check_together(self)
+        self._check_overrides()
+
+    def _with(self, changes: Mapping[str, Any]) -> CHTsConfig:
+        """A copy with other fields, whatever method its ingredients are then of."""
+        other = copy(self)
+        vars(other).update(changes)
+        other._complete()
+        return other
+
+    def replace(self, **changes: Any) -> CHTsConfig:
+        """Make a configuration anew from what differs from this one's method, and these changes.
+
+        Fields that are as the method sets them follow a new method, and ``rewarm_steps`` and
+        ``initial_sparsity`` the fields that they came from; all others stay. It goes by values, so
+        that a configuration from a file behaves as the one it was written from: a field that was
+        given what the method has anyway follows too, unless it is given again.
+        ``dataclasses.replace`` copies all fields instead, and RigL made so of CHTs is CHTs.
+
+        Args:
+            **changes: field → its new value; None gives the method's.
+
+        Raises:
+            ValueError: there is no such field, or the values are refused.
+
+        Example:
+            >>> [CHTsConfig().replace(method=method).regrowth for method in ("set", "rigl")]
+            ['random', 'gradient']
+        """
+        own = presets.changed(vars(self), self.ingredients())
+        made = self.from_dict(own | changes)
+        if self.is_dense and not made.is_dense and "sparsity" not in changes:
+            raise ValueError(
+                f"method={self.method!r} has no sparsity to keep: replace(sparsity=…, …) gives one"
+            )
+        return made
 
     @classmethod
     def ingredients(cls) -> list[str]:
@@ -194,21 +232,29 @@ class CHTsConfig:
         return [self, *(self.for_layer(pattern, exact=True) for pattern in self.overrides)]
 
     def for_layer(self, name: str, *, exact: bool = False) -> CHTsConfig:
-        """The configuration of one layer: this one with the overrides that match its name."""
+        """The configuration of one layer: this one with the overrides that match its name.
+
+        Raises:
+            ValueError: two of these overrides contradict each other.
+        """
         changes: dict[str, Any] = {}
         for pattern, values in self.overrides.items():
             if pattern == name if exact else re.search(pattern, name):
                 changes.update(values)
         if "sparsity" in changes and self._starts_twice_as_dense():
-            changes.setdefault("initial_sparsity", _twice_as_dense(changes["sparsity"]))
-        return replace(self, overrides={}, **changes) if changes else self
+            changes.setdefault("initial_sparsity", presets.twice_as_dense(changes["sparsity"]))
+        try:
+            return self._with({"overrides": {}, **changes}) if changes else self
+        except ValueError as error:
+            where = f"overrides[{name!r}]" if exact else f"{name}, by all overrides that match it"
+            raise ValueError(f"{where}: {error}") from None
 
     def _starts_twice_as_dense(self) -> bool:
         """Whether the start follows from the end, as in MEST, and so does in each layer."""
         return (
             METHODS[self.method].ingredients.get("initial_sparsity") is None
             and self.density_schedule != "constant"
-            and self.initial_sparsity == _twice_as_dense(self.sparsity)
+            and self.initial_sparsity == presets.twice_as_dense(self.sparsity)
         )
 
     # -- files -------------------------------------------------------------------------------
@@ -224,11 +270,25 @@ class CHTsConfig:
         Raises:
             ValueError: a key is no field, or the values are refused.
         """
+        cls._check_names(values)
+        return cls(**values)
+
+    @classmethod
+    def from_saved(cls, values: Mapping[str, Any]) -> CHTsConfig:
+        """The configuration of a run that was, from its checkpoint or record.
+
+        As :meth:`from_dict`, but it does not ask whether the ingredients are another method's: the
+        run is what it is, and that method may have been registered after it.
+        """
+        cls._check_names(values)
+        return cls()._with(dict.fromkeys(cls.ingredients()) | dict(values))
+
+    @classmethod
+    def _check_names(cls, values: Mapping[str, Any]) -> None:
         known = [f.name for f in fields(cls)]
         for name in values:
             if name not in known:
                 raise ValueError(_unknown("CHTsConfig field", name, known))
-        return cls(**values)
 
     @classmethod
     def from_file(cls, path: str | Path) -> CHTsConfig:
@@ -308,71 +368,21 @@ class CHTsConfig:
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
 
-    def _check_init_options(self) -> None:
-        """Try the options on a toy layer; topologies made from a layer's own tensor must wait."""
-        try:
-            json.dumps(self.init_options)
-        except TypeError as error:
-            raise ValueError(
-                f"init_options must hold numbers, texts and lists of them: {error}. The "
-                'correlation for init="csti" is given to Sparsifier or CHTsCallback instead'
-            ) from None
-        if self.init not in _MADE_OF_NOTHING:
-            return
-        generator = torch.Generator().manual_seed(0)
-        try:
-            initial_mask((4, 4), 0.5, self.init, generator, **self.init_options)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"init_options={self.init_options!r}: {error}") from None
-
-    def _check_combinations(self) -> None:
-        decays = self.density_schedule != "constant"
-        replaces = self.removal != "none"
-        if replaces != (self.regrowth != "none"):
-            raise ValueError(
-                f"removal={self.removal!r} with regrowth={self.regrowth!r}: the number of links "
-                'would not follow the schedule; set both, or both to "none"'
-            )
-        if self.percolation and self.regrowth == "none":
-            raise ValueError(
-                'percolation=True with regrowth="none": nothing would replace the links it '
-                "removes; set percolation=False"
-            )
-        if self.regrowth == "random" and self.regrowth_choice == "hard":
-            raise ValueError('regrowth_choice="hard" with regrowth="random": random has no highest')
-        if self.init == "full" and replaces and not decays:
-            raise ValueError(
-                f'init="full" with method={self.method!r}: a layer without zeros has no link to '
-                'regrow; use method="dense", or a density_schedule that lowers the density'
-            )
-        if self.init == "full" and decays and self.initial_sparsity != 0:
-            raise ValueError(
-                f'init="full" starts at sparsity 0, but initial_sparsity={self.initial_sparsity}'
-            )
-        if decays and self.initial_sparsity is not None and self.initial_sparsity > self.sparsity:
-            raise ValueError(
-                f"initial_sparsity={self.initial_sparsity} is above sparsity={self.sparsity}; "
-                f"the density_schedule {self.density_schedule!r} only removes links"
-            )
-        if self.rewarm_steps > self.update_interval:
-            raise ValueError(
-                f"rewarm_steps={self.rewarm_steps} is longer than update_interval="
-                f"{self.update_interval}: the learning rate would never reach its value"
-            )
+    def _check_overrides(self) -> None:
         for pattern, values in self.overrides.items():
             for name in values:
                 if name not in OVERRIDABLE:
                     raise ValueError(
                         f"overrides[{pattern!r}]: " + _unknown("field", name, OVERRIDABLE)
                     )
-            try:
-                self.for_layer(pattern, exact=True)
-            except ValueError as error:
-                raise ValueError(f"overrides[{pattern!r}]: {error}") from None
+            self.for_layer(pattern, exact=True)
 
 
-def _twice_as_dense(sparsity: float) -> float:
-    return max(0.0, 2 * sparsity - 1)
+def _json_value(value: Any) -> Any:
+    """Mappings as dictionaries and tuples as lists, as they come back from a file."""
+    if isinstance(value, Mapping):
+        return {name: _json_value(one) for name, one in value.items()}
+    return [_json_value(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _unknown(

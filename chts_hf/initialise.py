@@ -23,6 +23,9 @@ def layer_sparsities(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Each layer's sparsity at the start and at the end of the density schedule.
 
+    With ERK, layers that overrides give a sparsity of their own, at the start or at the end, keep
+    theirs at both; the others share the overall ones. So no layer starts sparser than it ends.
+
     Args:
         targets: the layers.
         config: the run's configuration, with its distribution and overrides.
@@ -39,8 +42,8 @@ def layer_sparsities(
 def _distribute(targets: Sequence[Target], config: CHTsConfig, field: str) -> dict[str, float]:
     values = {t.name: getattr(config.for_layer(t.name), field) for t in targets}
     if config.distribution == "erk":
-        # Layers with a sparsity of their own keep it; the others share the overall one.
-        fixed = [p for p, changes in config.overrides.items() if field in changes]
+        own = {"sparsity", "initial_sparsity"}
+        fixed = [p for p, changes in config.overrides.items() if own & changes.keys()]
         shared = [t for t in targets if not any(re.search(p, t.name) for p in fixed)]
         densities = topology.erk_densities([t.shape for t in shared], getattr(config, field))
         values |= {t.name: 1 - d for t, d in zip(shared, densities, strict=True)}

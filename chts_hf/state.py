@@ -65,6 +65,7 @@ def check_config(saved: Mapping[str, Any], config: CHTsConfig) -> None:
     Raises:
         ValueError: names each field that differs, and both values.
     """
+    saved = CHTsConfig.from_saved(saved).to_dict()  # its values as JSON has them, as now
     differing = [
         f"{name} was {saved[name]!r} and is {now!r}"
         for name, now in config.to_dict().items()

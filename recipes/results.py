@@ -187,7 +187,7 @@ def told(run: dict[str, Any], key: str, by_digest: bool) -> Any:
     """
     value = run.get("corpus" if by_digest and key == "dataset" else key)
     if key == "chts" and value is not None:
-        return CHTsConfig.from_dict({**value, "seed": 0}).to_dict()
+        return CHTsConfig.from_saved({**value, "seed": 0}).to_dict()
     if key == "recipe" and value is not None:  # its sparse training is compared by itself
         recipe = {name: one for name, one in value.items() if name != "chts"}
         return without_location(recipe) if by_digest else recipe

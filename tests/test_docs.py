@@ -57,11 +57,19 @@ def test_the_example_of_a_new_method_runs_as_it_is_printed():
         CHTsConfig(method="set_history")
 
 
-def _example(name: str) -> str:
-    page = (DOCS / "images.md").read_text(encoding="utf-8")
+def _example(name: str, page_name: str = "images.md") -> str:
+    page = (DOCS / page_name).read_text(encoding="utf-8")
     code = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", page, re.S)
     assert code is not None
     return code[1]
+
+
+def test_the_example_of_a_sweep_runs_as_it_is_printed():
+    names: dict[str, Any] = {}
+    exec(_example("sweep", "configuration.md"), names)
+    assert [one.regrowth for one in names["rivals"]] == ["random", "gradient", "CH2-L3n"]
+    assert all((one.sparsity, one.zeta) == (0.95, 0.2) for one in names["rivals"])
+    assert names["shorter"].rewarm_steps == 10
 
 
 def test_the_examples_of_the_images_page_run_as_they_are_printed(tmp_path):

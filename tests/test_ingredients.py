@@ -146,6 +146,35 @@ def test_erk_leaves_layers_with_a_sparsity_of_their_own_alone():
             assert _links(sparsifier)[target.name] == round(0.2 * target.weight.numel())
 
 
+@pytest.mark.parametrize("own", [{"sparsity": 0.55}, {"initial_sparsity": 0.55}])
+@pytest.mark.parametrize("method", ["chtss", "granet", "mest"])
+def test_erk_leaves_them_alone_while_the_density_falls_too(method, own):
+    """A start shared with the others could be sparser than the layer's own end."""
+    _, _, sparsifier = _setup(method=method, distribution="erk", overrides={"fc1": own})
+    config = sparsifier.config
+    shared = {"start": [0.0, 0.0], "end": [0.0, 0.0]}  # links and weights
+    for target in sparsifier.targets:
+        ends = _ends(sparsifier, target)
+        assert ends[0] <= ends[1]
+        if "fc1" in target.name:
+            of_layer = config.for_layer(target.name)
+            assert ends == (of_layer.initial_sparsity, of_layer.sparsity)
+            continue
+        size = target.weight.numel()
+        for part, end in zip(shared.values(), ends, strict=True):
+            part[0], part[1] = part[0] + size * (1 - end), part[1] + size
+    for (links, weights), overall in zip(
+        shared.values(), (config.initial_sparsity, config.sparsity), strict=True
+    ):
+        assert 1 - links / weights == pytest.approx(overall)
+
+
+def test_a_layer_that_overrides_together_would_make_denser_is_named():
+    overrides = {"fc": {"initial_sparsity": 0.6}, "fc1": {"sparsity": 0.55}}
+    with pytest.raises(ValueError, match=r"layers\.0\.fc1.*initial_sparsity=0\.6 is above"):
+        _setup(method="chtss", overrides=overrides)
+
+
 def test_the_same_flops_for_sigmoid_in_half_the_window_and_cubic_in_all_of_it():
     steps = 10_000
 

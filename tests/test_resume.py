@@ -50,6 +50,17 @@ def _assert_same(a, b):
     assert sparse_a.stats()["itop_rate"] == sparse_b.stats()["itop_rate"]
 
 
+def test_a_configuration_with_tuples_is_resumed(tmp_path):
+    for resume, steps in ((None, 8), (True, 12)):
+        callback = CHTsCallback(CHTsConfig(update_interval=INTERVAL, exclude=("decoder",)))
+        trainer = tiny_trainer(
+            tmp_path, [callback], steps=steps, save_strategy="steps", save_steps=8
+        )
+        trainer.train(resume_from_checkpoint=resume)
+    assert trainer.state.global_step == 12
+    assert not any("decoder" in name for name in callback.sparsifier.masks)
+
+
 @pytest.mark.parametrize("method", ["chts", "rigl", "set"])
 @pytest.mark.parametrize("stop", [INTERVAL, 2 * INTERVAL + 1, 2 * INTERVAL + 3])
 def test_resume_is_exact(tmp_path, method, stop):

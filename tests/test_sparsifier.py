@@ -346,6 +346,16 @@ def test_a_state_of_another_configuration_is_refused():
     assert all(torch.equal(again.masks[name], mask) for name, mask in state["masks"].items())
 
 
+def test_a_state_whose_configuration_held_tuples_is_taken_up():
+    model, optimizer, sparsifier = _setup(exclude=["decoder"])
+    state = sparsifier.state_dict()
+    sparsifier.close()
+    state["config"]["exclude"] = ("decoder",)  # as states that torch.save wrote may have them
+    config = _config(exclude=("decoder",))
+    again = Sparsifier(model, optimizer, config, total_steps=20, state=state)
+    assert again.masks.keys() == state["masks"].keys()
+
+
 def test_a_sparsifier_that_was_dropped_still_holds_its_model():
     """Its hooks are on the parameters, so another one beside it would mask gradients twice."""
     model = tiny_marian()

@@ -81,7 +81,7 @@ def load_sparse(
             to_sparse_inference,
         )
 
-        config = CHTsConfig.from_dict(section.config) if section.config else None
+        config = CHTsConfig.from_saved(section.config) if section.config else None
         model = to_sparse_inference(model, config=config)
     if device is not None:
         model.to(device)  # type: ignore[arg-type]

@@ -148,7 +148,7 @@ def load_masks(folder: str | Path, name: str = MASK_FILE) -> tuple[dict[str, Any
                 f"{path} is damaged: checksums differ for {', '.join(sorted(damaged)[:3])}"
             )
         _refuse_unregistered(path, header["config"].get("method"))
-        config = CHTsConfig.from_dict(header["config"])
+        config = CHTsConfig.from_saved(header["config"])
         return _state(header, config, tensors), config
     except (SafetensorError, SparseFileError, OSError, *_DAMAGE) as error:
         raise MaskFileError(

@@ -103,7 +103,7 @@ def derived(record: Mapping[str, Any]) -> dict[str, float]:
         found["length_ratio"] = length_ratio(statistics)
         found["loop_percent"] = loop_percent(statistics)
     if "relative_training_flops" in record:
-        config = CHTsConfig.from_dict(record["chts"])
+        config = CHTsConfig.from_saved(record["chts"])
         found["relative_training_flops"] = relative_training_flops(config, record["steps"])
     return found
 

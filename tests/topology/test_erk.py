@@ -29,6 +29,19 @@ def test_overall_density_and_proportions(shapes: list[tuple[int, int]], sparsity
         assert all(s <= max(free) * (1 + 1e-9) for s in scales)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 3000)), min_size=1, max_size=12),
+    start=st.floats(0, 0.999),
+    end=st.floats(0, 0.999),
+)
+def test_no_layer_gets_denser_while_the_whole_gets_sparser(
+    shapes: list[tuple[int, int]], start: float, end: float
+) -> None:
+    before, after = (erk_densities(shapes, s) for s in sorted((start, end)))
+    assert all(b >= a - 1e-12 for b, a in zip(before, after, strict=True))
+
+
 def test_by_hand() -> None:
     # In proportion, the small layer would have 198 links for its 100 cells: it is full.
     assert erk_densities([(10, 10), (1000, 1000)], 0.98) == pytest.approx(

@@ -61,7 +61,7 @@ def inheritance(run: RunData, layers: Sequence[str]) -> str:
 
 def _first_kinds(run: RunData, layers: Sequence[str]) -> list[str]:
     try:
-        config = CHTsConfig.from_dict(run.config) if run.config else None
+        config = CHTsConfig.from_saved(run.config) if run.config else None
     except ValueError:  # of another version
         config = None
     if config is None:
