@@ -43,9 +43,9 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
         max_tokens_per_batch: fill each device's batches with so many tokens (padding included, on
             the longer side), in place of ``per_device_train_batch_size`` sentences.
         best_model_from_step: no evaluation before this optimizer step is the best one, whatever
-            its score, for ``load_best_model_at_end`` and ``save_strategy="best"``. Where the density
-            falls, an earlier checkpoint is denser than what was asked for. Without an evaluation
-            from that step on the last weights stay.
+            its score, for ``load_best_model_at_end`` and ``save_strategy="best"``. Where the
+            density falls, an earlier checkpoint is denser than what was asked for. Without an
+            evaluation from that step on the last weights stay.
     """
 
     lr_scheduler_type: str = field(
