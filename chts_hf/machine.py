@@ -1,12 +1,15 @@
-"""What a number was measured on, in words that name no particular machine."""
+"""What a time was measured on, in words that name no particular machine, and a clock for it."""
 
 from __future__ import annotations
 
 import os
 import platform
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 
 def machine_kind() -> str:
@@ -26,3 +29,17 @@ def machine_kind() -> str:
                 processor = line.partition(":")[2].strip()
                 break
     return f"{os.cpu_count()} cores of {processor}"
+
+
+def settled_time(tensors: Iterable[Tensor]) -> float:
+    """The time, in seconds of ``time.perf_counter``, when all that waits on devices is done.
+
+    A CUDA device computes behind the program's back. Without waiting for it, what is measured next
+    would be charged with the work that was there before, and its own left to what comes after.
+
+    Args:
+        tensors: on the devices to wait for.
+    """
+    for device in {tensor.device for tensor in tensors if tensor.device.type == "cuda"}:
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from chts_hf.distributed.ranks import fingerprint, world_size
 from chts_hf.distributed.wrappers import refuse_wrapped
 from chts_hf.gradients import GradientMasks, as_factor
 from chts_hf.lr import LearningRateFactor
+from chts_hf.machine import settled_time
 from chts_hf.plan import Plan
 from chts_hf.sharded_update import link_counts, update_layers, whole, write_part
 from chts_hf.shared_update import Block, needing_memory
@@ -177,10 +177,10 @@ class Sparsifier:
             return
         self._enforce()
         if self.plan.is_update(self.step_count):
-            started = time.perf_counter()
+            started = settled_time(self.masks.values())
             with needing_memory():
                 self._update()
-            self.topology_runtime += time.perf_counter() - started
+            self.topology_runtime += settled_time(self.masks.values()) - started
         self._announce_gradient()
 
     def check_ranks(self) -> None:

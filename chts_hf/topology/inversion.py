@@ -13,6 +13,7 @@ added as integers. So neither the order of summation nor the device changes what
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def draw_round(weights: Tensor, positive: int, k: int, generator: torch.Generato
     heaviest = float(weights.max())
     # n weights up to a power of 2 that is above the heaviest add up to 2**52 units at most.
     units = 2.0 ** min(52 - _log2_above(n) - _log2_above(heaviest), 1000)
-    blocks = [weights[i : i + block_size(n)] for i in range(0, n, block_size(n))]
+    blocks = weights.split(block_size(weights))
     ends = torch.stack([_in_units(block, units).sum() for block in blocks]).cumsum(0)
     total = int(ends[-1])
     if total < n * _LEAST_UNITS or k * heaviest * units > _MOST_REPEATS * total:
@@ -68,7 +69,7 @@ def draw_round(weights: Tensor, positive: int, k: int, generator: torch.Generato
     return different[came <= kth_smallest(came.clone(), k)]
 
 
-def _cells_of(points: Tensor, blocks: list[Tensor], ends: Tensor, units: float) -> Tensor:
+def _cells_of(points: Tensor, blocks: Sequence[Tensor], ends: Tensor, units: float) -> Tensor:
     """Returns the cells whose stretches of the running sum the ascending points lie in."""
     found = torch.empty_like(points)
     first = 0

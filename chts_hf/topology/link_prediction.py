@@ -26,14 +26,19 @@ import torch
 from torch import Tensor
 
 from chts_hf.topology.csr import csr_matrix, pattern
-from chts_hf.topology.selection import count
+from chts_hf.topology.selection import DEVICE_BLOCK_BYTES, count, on_cpu
 
-# Rows of a similarity matrix that exist at once: enough for a matrix product to run at full speed,
-# but no more than a fifth of them where the matrix is small, so that blocks stay blocks.
+# Rows of a similarity matrix that exist at once on a CPU: enough for a matrix product to run at
+# full speed, but no more than a fifth of them where it is small, so that blocks stay blocks.
 _ROWS = 256
+_BYTES_PER_ELEMENT = 16  # of a similarity matrix while it is made: some four float32 at once
 
 
-def _rows_at_once(n: int) -> int:
+def _rows_at_once(mask: Tensor) -> int:
+    """How many of a mask's rows to compare with all others together, at least 1."""
+    n = mask.shape[0]
+    if not on_cpu(mask):
+        return max(1, DEVICE_BLOCK_BYTES // (_BYTES_PER_ELEMENT * max(1, n)))
     return min(_ROWS, max(1, n // 5))
 
 
@@ -81,7 +86,8 @@ def ch_scores(mask: Tensor, predictor: str = "CH2-L3n") -> Tensor:
     Formulas and sources: see the module's description. Node-based scores cost four dense matrix
     products of a side's similarity with the mask or less (on a CPU, in large layers and up to a
     density of 8 %, products that skip its zeros), and no more memory than the mask as float32, the
-    result, and blocks of at most 256 rows. Path-based scores cost one product per output node,
+    result, and blocks of at most 256 rows; on other devices, blocks of as many rows as fit 256 MB,
+    all of most layers, in fewer operations. Path-based scores cost one product per output node,
     ``links * out * in`` multiplications in all at the most.
 
     Args:
@@ -134,7 +140,7 @@ def _node_based(mask: Tensor, similarity: _Similarity) -> Tensor:
 
 def _skips_zeros(mask: Tensor, links: int) -> bool:
     """Whether sparse products are to be had, and quicker."""
-    if mask.device.type != "cpu" or not torch.backends.mkl.is_available():
+    if not on_cpu(mask) or not torch.backends.mkl.is_available():
         return False
     if mask.numel() < _SPARSE_PRODUCT_WEIGHTS:
         return False
@@ -155,7 +161,7 @@ def _add_one_side(adjacency: Tensor, scores: Tensor, similarity: _Similarity) ->
     """
     degree = adjacency.sum(dim=1)
     n = adjacency.shape[0]
-    size = _rows_at_once(n)
+    size = _rows_at_once(adjacency)
     for start in range(0, n, size):
         stop = min(start + size, n)
         rows = adjacency[start:stop]
@@ -175,7 +181,7 @@ def _add_one_side_sparsely(
     """
     degree = by_row.crow_indices().diff()[:, None].float()
     n = mask.shape[0]
-    size = _rows_at_once(n)
+    size = _rows_at_once(mask)
     for start in range(0, n, size):
         rows = slice(start, min(start + size, n))
         # In one expression, so that no block outlives its use.

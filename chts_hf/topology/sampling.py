@@ -237,8 +237,9 @@ def uniform_subset(cells: Tensor, k: int, generator: torch.Generator | None = No
     n = taken.numel()
     missing = k
     while missing:
-        for start in range(0, missing, block_size(n)):
-            noise = uniform_noise((min(block_size(n), missing - start),), generator)
+        step = block_size(taken)
+        for start in range(0, missing, step):
+            noise = uniform_noise((min(step, missing - start),), generator)
             taken[noise.mul_(n).long().clamp_(max=n - 1).to(taken.device)] = True
         missing = k - (count(taken) - (n - available))
     return taken.logical_and_(cells.reshape(-1)).view(cells.shape)
@@ -247,7 +248,7 @@ def uniform_subset(cells: Tensor, k: int, generator: torch.Generator | None = No
 def _toss_coins(cells: Tensor, probability: float, generator: torch.Generator | None) -> Tensor:
     """Marks each True cell of ``cells`` with the given probability."""
     chosen = cells.reshape(-1).clone()
-    step = block_size(chosen.numel())
+    step = block_size(chosen)
     for start in range(0, chosen.numel(), step):
         block = chosen[start : start + step]
         noise = uniform_noise((block.numel(),), generator, torch.float32)

@@ -13,19 +13,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
+#: Bytes of memory for what is computed for one block of cells where blocks are as large as can be.
+DEVICE_BLOCK_BYTES = 1 << 28
+_BYTES_PER_CELL = 32  # some four float64 at once
 
-def block_size(n: int) -> int:
-    """Returns how many of ``n`` cells to look at together.
 
-    About a sixteenth of them, so that what is computed for a block hardly counts beside what is
-    kept for all cells; but enough to be fast, and no more than fit a core's cache by and large.
+def on_cpu(cells: Tensor) -> bool:
+    """Whether these are on a CPU, with its caches, and NumPy beside it."""
+    return cells.device.type == "cpu"
+
+
+def block_size(cells: Tensor) -> int:
+    """Returns how many of the cells of a tensor to look at together, at least 1.
+
+    On a CPU about a sixteenth of them, so that what is computed for a block hardly counts beside
+    what is kept for all cells; but enough to be fast, and no more than fit a core's cache by and
+    large. Elsewhere each operation takes microseconds to start, whatever its size: there it is all
+    of them, up to what fits :data:`DEVICE_BLOCK_BYTES`.
     """
-    return min(max(n // 16, 1 << 15), 1 << 20)
+    if not on_cpu(cells):
+        return DEVICE_BLOCK_BYTES // _BYTES_PER_CELL
+    return min(max(cells.numel() // 16, 1 << 15), 1 << 20)
 
 
 def count(cells: Tensor) -> int:
     """Returns how many entries are True, or not 0."""
-    if cells.device.type == "cpu" and cells.dtype == torch.bool:
+    if on_cpu(cells) and cells.dtype == torch.bool:
         return int(np.count_nonzero(cells.numpy()))
     return int(torch.count_nonzero(cells))
 
@@ -33,7 +46,7 @@ def count(cells: Tensor) -> int:
 def indices_of(cells: Tensor) -> Tensor:
     """Returns the flat indices of the True cells of ``cells``, ascending."""
     flat = cells.reshape(-1)
-    if flat.device.type != "cpu":
+    if not on_cpu(flat):
         return flat.nonzero().squeeze(1)
     return torch.from_numpy(np.flatnonzero(flat.numpy()))
 
@@ -41,14 +54,14 @@ def indices_of(cells: Tensor) -> Tensor:
 def blocks_of(cells: Tensor) -> Iterator[Tensor]:
     """Yields the flat indices of the True cells of ``cells``, ascending, one block at a time."""
     flat = cells.reshape(-1)
-    step = block_size(flat.numel())
+    step = block_size(flat)
     for start in range(0, flat.numel(), step):
         yield indices_of(flat[start : start + step]).add_(start)
 
 
 def sorted_values(values: Tensor) -> Tensor:
     """Returns a 1-d tensor in ascending order; it may be reordered in place."""
-    if values.device.type != "cpu":
+    if not on_cpu(values):
         return values.sort().values
     values.numpy().sort()
     return values
@@ -56,7 +69,7 @@ def sorted_values(values: Tensor) -> Tensor:
 
 def kth_smallest(values: Tensor, k: int) -> Tensor:
     """Returns the ``k``-th smallest (from 1) of a 1-d tensor, which may be reordered in place."""
-    if values.device.type != "cpu":
+    if not on_cpu(values):
         return kth_smallest_on_device(values, k)
     values.numpy().partition(k - 1)
     return values[k - 1]
@@ -84,7 +97,7 @@ def kth_smallest_of_rows(values: Tensor, counts: Tensor) -> Tensor:
     Returns:
         Shape (rows,).
     """
-    if values.device.type != "cpu":
+    if not on_cpu(values):
         return _pick(values.sort(dim=1).values, counts)
     most = int(counts.max())
     if most > 1 and most - int(counts.min()) <= 1:
@@ -135,7 +148,7 @@ def k_smallest(
         LongTensor of shape (k,), ascending. Of equal keys the first ones win.
     """
     flat = cells.reshape(-1)
-    step = block_size(flat.numel())
+    step = block_size(flat)
     indices: list[Tensor] = []
     keys: list[Tensor] = []
     held = 0
@@ -175,7 +188,8 @@ def _within(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def all_finite(values: Tensor) -> bool:
     """Whether no entry is nan or infinite; a single pass that keeps nothing."""
-    return values.numel() == 0 or all(math.isfinite(bound) for bound in torch.aminmax(values))
+    # (Both bounds are fetched at once: a device is waited for each time.)
+    return values.numel() == 0 or all(map(math.isfinite, torch.stack(values.aminmax()).tolist()))
 
 
 def require_finite(scores: Tensor, cells: Tensor, where: str) -> None:
@@ -185,7 +199,7 @@ def require_finite(scores: Tensor, cells: Tensor, where: str) -> None:
     if all_finite(scores):
         return
     flat, wanted = scores.reshape(-1), cells.reshape(-1)
-    step = block_size(flat.numel())
+    step = block_size(flat)
     for start in range(0, flat.numel(), step):
         block = slice(start, start + step)
         for bound in torch.aminmax(flat[block].masked_fill(~wanted[block], 0)):

@@ -32,7 +32,12 @@ class ModelArguments:
     attention_heads: int = _option(4, "From scratch: heads of every attention.")
     ffn_dim: int = _option(512, "From scratch: width of the feed-forward layers.")
     dropout: float = _option(0.1, "From scratch: dropout.")
-    attention_dropout: float = _option(0.0, "From scratch: dropout of attention weights.")
+    attention_dropout: float = _option(
+        0.0, "From scratch: dropout of attention weights; in T5, dropout is."
+    )
+    activation_dropout: float = _option(
+        0.0, "From scratch: dropout behind the feed-forward layers' activation; likewise."
+    )
     activation: str = _option("relu", "From scratch: activation of the feed-forward layers.")
     max_positions: int = _option(512, "From scratch: longest sequence; T5 has no limit.")
     vocab_size: int = _option(4000, "From scratch: pieces of the (or each) trained vocabulary.")

@@ -31,11 +31,12 @@ class ModelSize:
         decoder_layers: number of decoder layers.
         attention_heads: heads of every attention; they divide ``d_model``.
         ffn_dim: width of the feed-forward layers.
-        dropout: on embeddings and sub-layer outputs (and, in T5, on attention weights).
-        attention_dropout: on attention weights, Marian and BART.
+        dropout: on embeddings and sub-layer outputs (and, in T5, on what the next two are of).
+        attention_dropout: on attention weights; without effect in T5.
+        activation_dropout: behind the feed-forward layers' activation; without effect in T5.
         activation: of the feed-forward layers: ``"relu"``, ``"gelu"``, …; for T5 also
             ``"gated-gelu"`` (T5 v1.1).
-        max_positions: longest sequence of Marian and BART; T5 has no limit.
+        max_positions: longest sequence; without effect in T5, which has no limit.
     """
 
     d_model: int = 128
@@ -45,6 +46,7 @@ class ModelSize:
     ffn_dim: int = 512
     dropout: float = 0.1
     attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
     activation: str = "relu"
     max_positions: int = 512
 
@@ -59,7 +61,7 @@ class ModelSize:
             raise ValueError(
                 f"d_model {self.d_model} is not divisible by attention_heads {self.attention_heads}"
             )
-        for name in ("dropout", "attention_dropout"):
+        for name in ("dropout", "attention_dropout", "activation_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
 
@@ -128,6 +130,7 @@ def build_config(architecture: str, size: ModelSize, tokenizers: TokenizerPair) 
         "decoder_ffn_dim": size.ffn_dim,
         "dropout": size.dropout,
         "attention_dropout": size.attention_dropout,
+        "activation_dropout": size.activation_dropout,
         "activation_function": size.activation,
         "max_position_embeddings": size.max_positions,
         "scale_embedding": True,

@@ -32,7 +32,7 @@ class NoamType(str, Enum):
 
 @dataclass
 class TranslationTrainingArguments(Seq2SeqTrainingArguments):
-    """``Seq2SeqTrainingArguments``, with token batches and two more schedules.
+    """``Seq2SeqTrainingArguments``, with token batches, two more schedules and a bound on "best".
 
     Args:
         lr_scheduler_type: as the Trainer's, or "noam" (Vaswani et al., 2017):
@@ -42,6 +42,10 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
         noam_factor: the factor of the Noam schedule.
         max_tokens_per_batch: fill each device's batches with so many tokens (padding included, on
             the longer side), in place of ``per_device_train_batch_size`` sentences.
+        best_model_from_step: no evaluation before this optimizer step is the best one, whatever
+            its score, for ``load_best_model_at_end`` and ``save_strategy="best"``. Where the
+            density falls, an earlier checkpoint is denser than what was asked for. Without an
+            evaluation from that step on the last weights stay.
     """
 
     lr_scheduler_type: str = field(
@@ -53,12 +57,16 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
         default=None,
         metadata={"help": "Tokens in a device's batch, padding included, on the longer side."},
     )
+    best_model_from_step: int = field(
+        default=0, metadata={"help": "No evaluation before this step counts as the best one."}
+    )
 
     def __post_init__(self) -> None:
         """Check the values that the Trainer does not know.
 
         Raises:
-            ValueError: an unknown schedule, or a Noam schedule without warm-up.
+            ValueError: an unknown schedule, a Noam schedule without warm-up, or a number out of
+                range.
         """
         name = getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type)
         noam = [kind.value for kind in NoamType]
@@ -68,6 +76,15 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
         if self.max_tokens_per_batch is not None and self.max_tokens_per_batch < 1:
             raise ValueError(
                 f"max_tokens_per_batch is {self.max_tokens_per_batch}; it must be at least 1"
+            )
+        if self.best_model_from_step < 0:
+            raise ValueError(
+                f"best_model_from_step is {self.best_model_from_step}; it must be at least 0"
+            )
+        if 0 < self.max_steps < self.best_model_from_step:
+            raise ValueError(
+                f"best_model_from_step is {self.best_model_from_step}, which max_steps "
+                f"{self.max_steps} never reaches; lower it, or set it to 0 to count every step"
             )
         if name not in noam:
             super().__post_init__()
@@ -92,7 +109,7 @@ class TranslationTrainer(Seq2SeqTrainer):
       Trainer's own is a mean of batch means.)
     - Predictions come in the data set's order and without the duplicates that fill up the last
       batches of several processes, so that they can be scored against the raw references.
-    - ``args.max_tokens_per_batch`` and the Noam schedules: see
+    - ``args.max_tokens_per_batch``, ``args.best_model_from_step`` and the Noam schedules: see
       :class:`TranslationTrainingArguments`, which ``args`` must be.
 
     Args:
@@ -171,9 +188,20 @@ class TranslationTrainer(Seq2SeqTrainer):
         # "One process": the sampler deals the batches out itself, and accelerate's own sharding
         # would deal them out a second time.
         sharded: DataLoader[Any] = prepare_data_loader(
-            loader, self.accelerator.device, num_processes=1, process_index=0, put_on_device=True
+            loader,
+            self.accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            non_blocking=self.args.dataloader_pin_memory,  # from pinned memory alone it can be
         )
         return sharded
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        if self.state.global_step < self.args.best_model_from_step:
+            return False
+        best: bool = super()._determine_best_metric(metrics=metrics, trial=trial)
+        return best
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,22 @@ def test_the_scale_of_the_first_logits(architecture: str) -> None:
     ids = torch.tensor([JOINT.source("the cat 7 the cat 9")["input_ids"]])
     loss = model(input_ids=ids, labels=ids).loss.item()
     assert abs(loss - torch.tensor(len(JOINT.target)).log().item()) < 1.5
+
+
+@pytest.mark.parametrize("architecture", ["marian", "bart", "pegasus"])
+@pytest.mark.parametrize("kind", ["attention_dropout", "activation_dropout"])
+def test_dropouts_within_the_layers(architecture: str, kind: str) -> None:
+    model = build_model(architecture, replace(SMALL, dropout=0.0, **{kind: 0.5}), JOINT).train()
+    ids = torch.tensor([JOINT.source("the cat 7 the cat 9")["input_ids"]])
+    torch.manual_seed(0)
+    first, second = (model(input_ids=ids, labels=ids).loss for _ in range(2))
+    assert first != second
+    for module in model.modules():
+        if hasattr(module, "activation_dropout"):
+            assert module.activation_dropout == (0.5 if kind == "activation_dropout" else 0.0)
+    without = build_model(architecture, replace(SMALL, dropout=0.0), JOINT).train()
+    first, second = (without(input_ids=ids, labels=ids).loss for _ in range(2))
+    assert first == second
 
 
 def test_same_seed_same_weights_and_the_global_generator_is_left_alone() -> None:
@@ -124,5 +141,6 @@ def test_errors() -> None:
         ModelSize(d_model=30)
     with pytest.raises(ValueError, match="encoder_layers is 0"):
         ModelSize(encoder_layers=0)
-    with pytest.raises(ValueError, match=r"dropout is 1\.0; it must be in \[0, 1\)"):
-        ModelSize(dropout=1.0)
+    for kind in ("dropout", "attention_dropout", "activation_dropout"):
+        with pytest.raises(ValueError, match=rf"^{kind} is 1\.0; it must be in \[0, 1\)"):
+            ModelSize(**{kind: 1.0})  # type: ignore[arg-type]

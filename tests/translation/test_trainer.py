@@ -130,11 +130,41 @@ class TestSchedules:
                 "noam_factor is 0.0; it must be above 0",
             ),
             ({"max_tokens_per_batch": 0}, "max_tokens_per_batch is 0; it must be at least 1"),
+            ({"best_model_from_step": -1}, "best_model_from_step is -1; it must be at least 0"),
+            (
+                {"best_model_from_step": 9, "max_steps": 8},
+                "best_model_from_step is 9, which max_steps 8 never reaches; lower it",
+            ),
         ],
     )
     def test_errors(self, changes: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             TranslationTrainingArguments(output_dir="x", use_cpu=True, **changes)
+
+
+@pytest.mark.parametrize("saving", ["steps", "best"])
+@pytest.mark.parametrize(("bound", "best"), [({}, 1), ({"best_model_from_step": 3}, 3)])
+def test_no_checkpoint_before_a_step_is_the_best(
+    tmp_path: Path, saving: str, bound: dict[str, int], best: int
+) -> None:
+    trainer = toy_trainer(
+        tmp_path,
+        learning_rate=0.0,  # every evaluation has the same loss, and the first one wins
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy=saving,
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+        greater_is_better=False,
+        **bound,
+    )
+    trainer.train()
+    assert trainer.state.best_global_step == best
+    assert Path(trainer.state.best_model_checkpoint).name == f"checkpoint-{best}"
+    saved = {path.name for path in tmp_path.glob("checkpoint-*")}
+    steps = range(1, 5) if saving == "steps" else [best]
+    assert saved == {f"checkpoint-{step}" for step in steps}
 
 
 class SeenBatches(TrainerCallback):
@@ -155,6 +185,14 @@ class SeenBatches(TrainerCallback):
 
 
 class TestTokenBatches:
+    @pytest.mark.parametrize("pinned", [False, True])
+    def test_batches_go_to_a_device_without_waiting_where_their_memory_is_pinned(
+        self, tmp_path: Path, pinned: bool
+    ) -> None:
+        trainer = toy_trainer(tmp_path, max_tokens_per_batch=60)
+        trainer.args.dataloader_pin_memory = pinned
+        assert trainer.get_train_dataloader()._non_blocking is pinned
+
     def test_each_batch_is_within_the_bound(self, tmp_path: Path) -> None:
         trainer = toy_trainer(
             tmp_path, train=corpus(64), max_tokens_per_batch=60, max_steps=-1, num_train_epochs=2
@@ -167,9 +205,12 @@ class TestTokenBatches:
         assert trainer.state.global_step == len(seen.shapes)
         assert len({count for count, _ in seen.shapes}) > 3
 
-    @pytest.mark.parametrize("stop", [3, 11])
-    def test_a_resumed_run_is_the_run_never_stopped(self, tmp_path: Path, stop: int) -> None:
-        # Nine batches an epoch: one stop within the first epoch, one within the second.
+    @pytest.mark.parametrize(("stop", "workers"), [(3, 0), (11, 0), (11, 1)])
+    def test_a_resumed_run_is_the_run_never_stopped(
+        self, tmp_path: Path, stop: int, workers: int
+    ) -> None:
+        # Nine batches an epoch: one stop within the first epoch, one within the second. Who makes
+        # the batches, the process itself or a worker, must not matter.
         tokenizers = pair()
 
         def run(folder: Path, **changes: Any) -> Any:
@@ -189,7 +230,7 @@ class TestTokenBatches:
         assert 8 <= len(whole.get_train_dataloader()) < 11
         first = run(tmp_path / "parts", save_strategy="steps")
         first.train()
-        second = run(tmp_path / "parts", save_strategy="no")
+        second = run(tmp_path / "parts", save_strategy="no", dataloader_num_workers=workers)
         second.train(resume_from_checkpoint=str(tmp_path / "parts" / f"checkpoint-{stop}"))
         assert second.state.global_step == 16
         for name, weight in whole.model.state_dict().items():
