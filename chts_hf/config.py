@@ -15,6 +15,7 @@ import yaml
 
 from chts_hf import contradictions, presets
 from chts_hf.methods import METHODS
+from chts_hf.patterns import check_patterns
 from chts_hf.topology import INITIAL_TOPOLOGIES, PREDICTORS
 
 #: Allowed values of each field that is a choice.
@@ -334,11 +335,7 @@ class CHTsConfig:
         for name in ("percolation", "per_head", "rescale_init"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        for pattern in [*self.exclude, *self.overrides, *(self.targets or {}).values()]:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        check_patterns(self.exclude, self.targets, self.overrides)
 
     def _check_range(
         self,

@@ -90,7 +90,10 @@ def initial_mask(
             )
         options["correlation"] = correlation
     generator = generator_for(config.seed, 0, target.name)
-    mask = topology.initial_mask(target.shape, initial, config.init, generator, **options)
+    try:
+        mask = topology.initial_mask(target.shape, initial, config.init, generator, **options)
+    except ValueError as error:
+        raise ValueError(f"{target.name}, init={config.init!r}: {error}") from None
     return mask.to(weight.device)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chts_hf import initialise, optimizers, topology
+from chts_hf import initialise, optimizers, topology, unrecognised
 from chts_hf.apply import Turnover, comes_to_rest, turnover, write_links
 from chts_hf.config import CHTsConfig
 from chts_hf.distributed.layout import Gathered, layout_of, local, reshard
@@ -25,7 +25,7 @@ from chts_hf.shared_update import Block, needing_memory
 from chts_hf.state import check_state, whole_tensors
 from chts_hf.stats import network_stats
 from chts_hf.steps import OptimizerSteps
-from chts_hf.targets import Pair, Target, blocks_of, find_pairs, find_targets
+from chts_hf.targets import Pair, Target, blocks_of, find_pairs
 from chts_hf.update import LayerInput, LayerOutput
 from chts_hf.zero_links import forget_zero_links, known_zero_links
 
@@ -112,7 +112,7 @@ class Sparsifier:
         self.plan = Plan(config, total_steps)
         self.step_count = self.updates = 0
         self.topology_runtime = 0.0
-        self.targets: list[Target] = [] if config.is_dense else find_targets(model, config)
+        self.targets = unrecognised.training_targets(model, config)
         self.masks: dict[str, Tensor] = {}
         self._parameters = {t.parameter_name: t.weight for t in self.targets}
         self._layer_config = {t.name: config.for_layer(t.name) for t in self.targets}
@@ -212,9 +212,9 @@ class Sparsifier:
 
         Returns:
             ``links``, ``weights``, ``sparsity`` of the sparsified weights; ``by_kind``: the same
-            for each kind of projection; ``itop_rate``: the fraction of weights that ever were a
-            link (Liu et al. 2021); ``anp``: the fraction of neurons with links on both sides;
-            ``updates``; ``topology_runtime`` in seconds.
+            for each kind; ``itop_rate``: the fraction of weights that ever were a link (Liu et al.
+            2021); ``anp``: of the neurons between two targets, the fraction with links on both
+            sides (1.0 if there are none); ``updates``; ``topology_runtime`` in seconds.
         """
         if self._stats is None:  # masks change at updates only
             masks, ever = (Gathered(self.layout, parts) for parts in (self.masks, self.ever))

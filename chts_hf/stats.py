@@ -26,7 +26,9 @@ def network_stats(
         ever: parameter name → the weights that ever were links.
 
     Returns:
-        See :meth:`chts_hf.Sparsifier.stats`. Without targets all rates are those of a dense model.
+        See :meth:`chts_hf.Sparsifier.stats`. Without targets all rates are those of a dense model,
+        and without pairs (of fused projections, or kinds of the user's own) ``anp`` is: no neuron
+        is known that could be dead.
     """
     by_kind: dict[str, dict[str, Any]] = {}
     for target in targets:

@@ -1,9 +1,7 @@
 """A model → the weights to sparsify, each with the role its projection plays.
 
-Layers are recognised by the names of their modules, never by the model's class: inside an
-attention block by the last part of the name (``q``, ``q_proj``, ``query``, …), elsewhere by the
-names feed-forward layers go by; in a plain MLP the linear layers of a list called ``hidden``. What
-no rule recognises (embeddings, heads, routers, relative biases, adapters) is never a target.
+Layers are recognised by the names of their modules, never by the model's class (``roles.py``). What
+no rule recognises is never a target.
 """
 
 from __future__ import annotations
@@ -17,31 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from chts_hf.config import CHTsConfig
+from chts_hf.roles import fused_roles, role_of
 
-_ATTENTION_ROLES = {
-    role: name
-    for name, roles in {
-        "q": ("q", "q_proj", "query", "query_proj", "q_lin", "q_attn", "query_global"),
-        "k": ("k", "k_proj", "key", "key_proj", "k_lin", "key_global"),
-        "v": ("v", "v_proj", "value", "value_proj", "v_lin", "value_global"),
-        "o": ("o", "o_proj", "out_proj", "out_lin", "output", "c_proj"),
-        "fused": ("c_attn",),
-    }.items()
-    for role in roles
-}
-_FFN_ROLES = {
-    role: name
-    for name, roles in {
-        "up": ("wi", "wi_1", "fc1", "up_proj", "intermediate", "c_fc", "lin1"),
-        "gate": ("wi_0", "gate_proj"),
-        "down": ("wo", "fc2", "down_proj", "output", "c_proj", "lin2"),
-    }.items()
-    for role in roles
-}
-_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
-_CROSS = re.compile(r"enc_?dec|encoder_attn|cross", re.IGNORECASE)
-# Parts of a name that only wrap the projection before them: BERT's "output.dense", PEFT's base.
-_WRAPPERS = ("dense", "base_layer")
+#: Why a layer stays dense that no rule, or no pattern of ``targets``, names.
+UNNAMED = "has a name that no rule recognises"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +26,8 @@ class Target:
     """One projection to sparsify.
 
     Attributes:
-        name: unique; the parameter's name, with ``[q]``, ``[k]``, ``[v]`` behind it where one
-            parameter holds several projections.
+        name: unique; the parameter's name, with ``[q]``, ``[k]``, ``[v]`` (or ``[gate]``,
+            ``[up]``) behind it where one parameter holds several projections.
         parameter_name: the parameter's name in ``model.named_parameters()``.
         weight: that parameter.
         kind: "self_attn.q", "cross_attn.o", "ffn.up", "mlp.hidden", …, or the user's own name for
@@ -98,9 +75,9 @@ def find_targets(model: nn.Module, config: CHTsConfig | None = None) -> list[Tar
 
     By default all q, k, v and output projections of attention, all feed-forward projections, and
     the hidden layers of an MLP (``hidden.0``, ``hidden.1``, …);
-    ``config.targets`` replaces these rules and ``config.exclude`` takes layers out. Frozen
-    parameters (``requires_grad=False``) are left alone, and a parameter that several modules share
-    is one target.
+    ``config.targets`` replaces these rules and ``config.exclude`` takes layers out. The model's
+    output head and frozen parameters (``requires_grad=False``) are left alone, whatever names
+    them, and a parameter that several modules share is one target.
 
     Args:
         model: any module; wrappers such as DDP must be taken off before.
@@ -110,28 +87,71 @@ def find_targets(model: nn.Module, config: CHTsConfig | None = None) -> list[Tar
         At least one target.
 
     Raises:
-        ValueError: no layer matches, or a pattern of ``targets``, ``exclude`` or ``overrides``
-            matches none; the message lists the linear layers there are.
+        ValueError: no layer is a target, or a pattern of ``targets``, ``exclude`` or ``overrides``
+            has no effect; the message says why, or lists the linear layers there are.
     """
     config = config or CHTsConfig()
+    targets, reasons = sort_layers(model, config)
+    _refuse_idle_patterns(config, model, targets, reasons)
+    if not targets:
+        unnamed = [name for name, reason in reasons.items() if reason == UNNAMED]
+        leaves = dict.fromkeys(name.rpartition(".")[2] for name in unnamed)
+        example = ", ".join(
+            f'"ffn.{role}": r"(.*\\.)?{leaf}"'
+            for role, leaf in zip(("up", "down"), leaves, strict=False)
+        )
+        advice = (
+            "Pass CHTsConfig(targets={kind: pattern}) with regular expressions that match whole "
+            f"module names, such as {{{example}}}"
+        )
+        sentences = [
+            f"no layer of {type(model).__name__} is a target.",
+            _listed(list(reasons)),
+            *([f"{_because(reasons)}."] if reasons else []),
+            *([advice] if unnamed else []),
+        ]
+        raise ValueError(" ".join(sentences))
+    return targets
+
+
+def sort_layers(model: nn.Module, config: CHTsConfig) -> tuple[list[Target], dict[str, str]]:
+    """The targets of a model, and why its other linear layers stay dense; nothing is refused.
+
+    Args:
+        model: as for :func:`find_targets`.
+        config: likewise; what matches nothing is passed over.
+
+    Returns:
+        The targets, in the model's order; and for each linear layer, module name → the reason,
+        empty for a target.
+    """
     parameter_names = {id(p): name for name, p in model.named_parameters()}
     targets: list[Target] = []
-    heads = getattr(model, "get_output_embeddings", lambda: None)()
-    seen = {id(getattr(heads, "weight", None))}  # an output head, whatever it is called
-    linear: list[str] = []
+    get_head = getattr(model, "get_output_embeddings", lambda: None)
+    head = getattr(get_head(), "weight", None)  # whatever it is called
+    taken: dict[int, str] = {}
+    reasons: dict[str, str] = {}
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
-        if not _is_linear(module) or not isinstance(weight, nn.Parameter):
+        if not is_linear(module) or not isinstance(weight, nn.Parameter):
             continue
-        linear.append(name)
         found = _classify(name, config)
-        if found is None or id(weight) in seen or not weight.requires_grad:
-            continue
-        seen.add(id(weight))
-        kind, block = found
-        parent = model.get_submodule(name.rpartition(".")[0])
-        targets += _split_fused(
-            Target(
+        if any(re.search(pattern, name) for pattern in config.exclude):
+            reasons[name] = "is taken out by exclude"
+        elif weight is head:
+            reasons[name] = "is the model's output head"
+        elif found is None:
+            reasons[name] = UNNAMED
+        elif id(weight) in taken:
+            reasons[name] = f"shares its weight with {taken[id(weight)]}"
+        elif not weight.requires_grad:
+            reasons[name] = "is frozen (requires_grad=False)"
+        else:
+            reasons[name] = ""
+            taken[id(weight)] = name
+            kind, block = found
+            parent = model.get_submodule(name.rpartition(".")[0])
+            whole = Target(
                 name=parameter_names[id(weight)],
                 parameter_name=parameter_names[id(weight)],
                 weight=weight,
@@ -140,43 +160,53 @@ def find_targets(model: nn.Module, config: CHTsConfig | None = None) -> list[Tar
                 heads=_query_heads(parent, model) if "attn" in kind else 1,
                 transposed=_is_conv1d(module),
             )
-        )
-    _refuse_idle_patterns(config, linear, targets)
-    if not targets:
-        leaves = dict.fromkeys(name.rpartition(".")[2] for name in linear)
-        example = ", ".join(
-            f'"ffn.{role}": r"(.*\\.)?{leaf}"'
-            for role, leaf in zip(("up", "down"), leaves, strict=False)
-        )
-        raise ValueError(
-            f"no layer of {type(model).__name__} is a target. {_listed(linear)} Pass "
-            "CHTsConfig(targets={kind: pattern}) with regular expressions that match whole module "
-            f"names, such as {{{example}}}, and check that exclude does not take all layers out "
-            "and that the parameters require gradients"
-        )
-    return _with_block_heads(targets)
+            targets += _split_fused(whole, fused_roles(name, kind, *whole.shape))
+    return _with_block_heads(targets), reasons
 
 
-def _refuse_idle_patterns(config: CHTsConfig, linear: list[str], targets: list[Target]) -> None:
-    """A pattern that matches nothing is a slip that would leave layers dense, or sparse, unseen.
+def _refuse_idle_patterns(
+    config: CHTsConfig, model: nn.Module, targets: list[Target], reasons: dict[str, str]
+) -> None:
+    """A pattern without effect is a slip that would leave layers dense, or sparse, unseen.
 
     Raises:
         ValueError: names the field and the pattern.
     """
     for kind, pattern in (config.targets or {}).items():
-        if not any(re.fullmatch(pattern, name) for name in linear):
+        matched = {name: why for name, why in reasons.items() if re.fullmatch(pattern, name)}
+        if not matched:
             raise ValueError(
-                f"targets[{kind!r}]: no layer is called {pattern!r}. {_listed(linear)}"
+                f"targets[{kind!r}]: no layer is called {pattern!r}. {_listed(list(reasons))}"
             )
+        for name in matched:
+            found = _classify(name, config)
+            if found is not None and found[0] != kind:
+                matched[name] = matched[name] or f"is one of targets[{found[0]!r}] already"
+        if all(matched.values()):
+            raise ValueError(
+                f"targets[{kind!r}]: {pattern!r} makes no layer sparse. {_because(matched)}"
+            )
+    # Parameters that are no linear layers stay dense anyway; to exclude them is to say so.
+    names = [*reasons, *(name for name, _ in model.named_parameters())]
     for pattern in config.exclude:
-        if not any(re.search(pattern, name) for name in linear):
-            raise ValueError(f"exclude: no layer has {pattern!r} in its name. {_listed(linear)}")
+        if not any(re.search(pattern, name) for name in names):
+            raise ValueError(
+                f"exclude: no layer has {pattern!r} in its name. {_listed(list(reasons))}"
+            )
     for pattern in config.overrides if targets else ():
         if not any(re.search(pattern, target.name) for target in targets):
             names = [target.name for target in targets]
             raise ValueError(
                 f"overrides[{pattern!r}]: no sparsified layer has it in its name. {_listed(names)}"
             )
+
+
+def _because(reasons: dict[str, str]) -> str:
+    """Each reason once, with the first layer that has it."""
+    first: dict[str, str] = {}
+    for name, reason in reasons.items():
+        first.setdefault(reason, name)
+    return "; ".join(f"{name} {reason}" for reason, name in first.items())
 
 
 def _listed(names: list[str]) -> str:
@@ -190,34 +220,19 @@ def _is_conv1d(module: nn.Module) -> bool:
     return hasattr(module, "nf") and any(c.__name__ == "Conv1D" for c in type(module).__mro__)
 
 
-def _is_linear(module: nn.Module) -> bool:
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer: ``nn.Linear`` or GPT-2's ``Conv1D``."""
     return isinstance(module, nn.Linear) or _is_conv1d(module)
 
 
 def _classify(name: str, config: CHTsConfig) -> tuple[str, str] | None:
-    """(kind, block) of a linear layer by its name, or None if it stays dense."""
-    if any(re.search(pattern, name) for pattern in config.exclude):
-        return None
-    if config.targets is not None:
-        for kind, pattern in config.targets.items():
-            if re.fullmatch(pattern, name):
-                return kind, name.rpartition(".")[0]
-        return None
-    parts = name.split(".")
-    while len(parts) > 1 and parts[-1] in _WRAPPERS:
-        parts.pop()
-    *path, leaf = parts
-    attention = next((i for i, part in enumerate(path) if _ATTENTION.search(part)), None)
-    if attention is None:
-        if leaf.isdigit() and path and path[-1] == "hidden":
-            return "mlp.hidden", ".".join(path)
-        role = _FFN_ROLES.get(leaf)
-        return (f"ffn.{role}", ".".join(path)) if role else None
-    role = _ATTENTION_ROLES.get(leaf)
-    if role is None:
-        return None
-    family = "cross_attn" if _CROSS.search(path[attention]) else "self_attn"
-    return f"{family}.{role}", ".".join(path[: attention + 1])
+    """(kind, block) of a linear layer by its name, or None if nothing names it."""
+    if config.targets is None:
+        return role_of(name)
+    for kind, pattern in config.targets.items():
+        if re.fullmatch(pattern, name):
+            return kind, name.rpartition(".")[0]
+    return None
 
 
 def _query_heads(attention: nn.Module, model: nn.Module) -> int:
@@ -246,24 +261,18 @@ def _with_block_heads(targets: list[Target]) -> list[Target]:
     return completed
 
 
-def _split_fused(target: Target) -> Iterator[Target]:
-    """The targets within GPT-2's fused ``c_attn``: q, k, v, or k, v in cross-attention."""
-    family, _, role = target.kind.rpartition(".")
-    if role != "fused":
+def _split_fused(target: Target, roles: tuple[str, ...]) -> Iterator[Target]:
+    """The equal parts of a fused projection, one target for each role; none: the target itself."""
+    if not roles:
         yield target
         return
-    out_features, in_features = target.shape
-    roles = ("q", "k", "v") if out_features == 3 * in_features else ("k", "v")
-    size = out_features // len(roles)
-    for index, part in enumerate(roles):
-        yield Target(
-            name=f"{target.name}[{part}]",
-            parameter_name=target.parameter_name,
-            weight=target.weight,
-            kind=f"{family}.{part}",
-            block=target.block,
-            heads=target.heads,
-            transposed=target.transposed,
+    family = target.kind.rpartition(".")[0]
+    size = target.shape[0] // len(roles)
+    for index, role in enumerate(roles):
+        yield replace(
+            target,
+            name=f"{target.name}[{role}]",
+            kind=f"{family}.{role}",
             rows=(index * size, (index + 1) * size),
         )
 

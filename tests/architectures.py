@@ -66,6 +66,7 @@ SEQ2SEQ = {f"self_attn.{r}": 2 for r in _ATTENTION} | {f"cross_attn.{r}": 1 for 
 PLAIN_FFN = {"ffn.up": 2, "ffn.down": 2}
 GATED_FFN = PLAIN_FFN | {"ffn.gate": 2}
 ONE_LAYER = {f"self_attn.{r}": 1 for r in _ATTENTION} | {"ffn.up": 1, "ffn.down": 1}
+FUSED = {"self_attn.fused": 1, "self_attn.o": 1, "ffn.up": 1, "ffn.down": 1}
 
 
 @dataclass(frozen=True)
@@ -312,6 +313,34 @@ ARCHITECTURES = {
     ),
     "Qwen2": Architecture(
         _causal("Qwen2"), ONE_LAYER | {"ffn.gate": 1}, ("lm_head",), 5, grouped=2
+    ),
+    # One matrix for q, k and v, whose layout is not certain, and one for gate and up.
+    "Phi-3": Architecture(_causal("Phi3"), FUSED | {"ffn.gate": 1}, ("lm_head",), 3),
+    "GLM": Architecture(_causal("Glm"), ONE_LAYER | {"ffn.gate": 1}, ("lm_head",), 5, grouped=2),
+    "GPT-J": Architecture(
+        lambda: hf.GPTJForCausalLM(hf.GPTJConfig(**_GPT2, rotary_dim=4)), ONE_LAYER, ("lm_head",), 3
+    ),
+    # Its c_attn has one key and one value head beside four query heads.
+    "GPTBigCode": Architecture(
+        lambda: hf.GPTBigCodeForCausalLM(hf.GPTBigCodeConfig(**_GPT2)), FUSED, ("lm_head",), 1
+    ),
+    "GPT-NeoX": Architecture(
+        lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(vocab_size=VOCABULARY, **_BERT)),
+        FUSED,
+        ("lm_head",),
+        1,
+    ),
+    "ALBERT": Architecture(
+        lambda: hf.AlbertForMaskedLM(
+            hf.AlbertConfig(vocab_size=VOCABULARY, embedding_size=WIDTH, **_BERT)
+        ),
+        ONE_LAYER,
+        (
+            "albert.encoder.embedding_hidden_mapping_in",
+            "predictions.dense",
+            "predictions.decoder",
+        ),
+        3,
     ),
     "GPT-2": Architecture(
         lambda: hf.GPT2LMHeadModel(hf.GPT2Config(**_GPT2)), ONE_LAYER, ("lm_head",), 3

@@ -169,6 +169,15 @@ def test_t5_keeps_wo_in_float32_beside_half_precision():
     ("fields", "words"),
     [
         ({"targets": {"ffn.up": r".*\.expand"}}, r"targets\['ffn.up'\].*expand.*fc1"),
+        (
+            {"targets": {"head": "lm_head", "ffn.up": r".*fc1"}},
+            r"targets\['head'\]: 'lm_head' makes no layer sparse. lm_head is the .* output head",
+        ),
+        (
+            {"targets": {"a": r".*fc1", "b": r".*encoder.*fc1"}},
+            r"targets\['b'\].*encoder.*fc1 is one of targets\['a'\] already",
+        ),
+        ({"targets": {"a": r".*fc1"}, "exclude": ["fc"]}, r"targets\['a'\].*fc1 .*by exclude"),
         ({"exclude": ["lm_hed"]}, "exclude.*'lm_hed'.*fc1"),
         ({"overrides": {"fc3": {"sparsity": 0.5}}}, r"overrides\['fc3'\].*fc1"),
     ],
@@ -177,6 +186,42 @@ def test_a_pattern_that_matches_nothing_is_refused(fields, words):
     """A slip in a name would leave layers dense, or as sparse as the rest, without a word."""
     with pytest.raises(ValueError, match=words):
         find_targets(tiny_marian(), CHTsConfig(**fields))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_pattern_of_frozen_or_shared_layers_says_so(tied):
+    model = tiny_marian(encoder_layers=2)
+    first, second = model.model.encoder.layers
+    if tied:
+        second.fc1.weight = first.fc1.weight
+        words = r"targets\['b'\].*layers.1.fc1 shares its weight with model.*layers.0.fc1"
+    else:
+        second.fc1.weight.requires_grad_(False)
+        words = r"targets\['b'\].*layers.1.fc1 is frozen \(requires_grad=False\)"
+    patterns = {"a": r".*encoder\.layers\.0\.fc1", "b": r".*encoder\.layers\.1\.fc1"}
+    with pytest.raises(ValueError, match=words):
+        find_targets(model, CHTsConfig(targets=patterns))
+
+
+def test_a_model_without_trained_projections_says_why():
+    model = tiny_marian()
+    model.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"no layer .* is a target.*_proj is frozen") as error:
+        find_targets(model)
+    assert "targets=" not in str(error.value)  # the names are known
+
+
+def test_a_fused_projection_is_split_only_where_its_parts_are_certain():
+    """GPT-2's c_attn is q, k, v; that of GPTBigCode, with one key and value head, is not."""
+    layer = nn.Module()
+    layer.attn = nn.Module()
+    layer.attn.c_attn = nn.Linear(16, 24)
+    assert [(t.kind, t.shape) for t in find_targets(layer)] == [("self_attn.fused", (24, 16))]
+    layer.attn.c_attn = nn.Linear(16, 48)
+    assert [t.role for t in find_targets(layer)] == ["q", "k", "v"]
+    model = ARCHITECTURES["Phi-3"].build()
+    gate, up = (t for t in find_targets(model) if t.role in ("gate", "up"))
+    assert (gate.parameter_name, gate.rows, up.rows) == (up.parameter_name, (0, 32), (32, 64))
 
 
 def test_a_target_is_shown_without_its_numbers():

@@ -15,7 +15,7 @@ from chts_hf.analysis.links import LinkHistory
 from chts_hf.analysis.network import Chain, Mask, chains_of, layer_masks
 from chts_hf.checkpoint.mask_file import load_masks
 from chts_hf.config import CHTsConfig
-from chts_hf.targets import Target, find_pairs, find_targets
+from chts_hf.targets import Target, find_pairs, sort_layers
 
 # What GPT-2 and its kin store as Conv1D, whose weight is (in, out).
 _CONV1D_LEAVES = ("c_attn", "c_fc", "c_proj", "q_attn")
@@ -83,4 +83,5 @@ def targets_of(
             transposed = path[-1] in _CONV1D_LEAVES
             layer = Conv1D(columns, rows) if transposed else nn.Linear(columns, rows, bias=False)
             parent.add_module(path[-1], layer)
-    return find_targets(skeleton, config)
+    # Not find_targets: the skeleton has no layers that exclude could take out.
+    return sort_layers(skeleton, config)[0]

@@ -66,6 +66,8 @@ def hidden_layers(model: nn.Module, pairs: Iterable[Pair]) -> list[HiddenLayer]:
     for key, firsts in above.items():
         gate = next((t for t in firsts if t.role == "gate"), None)
         up = next((t for t in firsts if t is not gate), None)
+        if any(target.rows is not None for target in firsts):
+            continue  # parts of one weight cannot be cut one by one
         if up is not None and len(firsts) == (1 if gate is None else 2):
             down = below[key]
             name = down.parameter_name.removesuffix(".weight")

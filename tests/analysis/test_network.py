@@ -75,6 +75,17 @@ def test_targets_are_found_again_from_masks_alone():
         ]
 
 
+def test_what_a_pattern_took_out_is_not_missed_in_the_masks():
+    """What exclude matched is not in the mask file, nor is a head that targets named."""
+    for config in (
+        CHTsConfig(exclude=["decoder"]),
+        CHTsConfig(targets={"head": "lm_head", "ffn.up": r".*fc1"}),
+    ):
+        name = "model.encoder.layers.0.fc1.weight"
+        (found,) = targets_of({name: torch.ones(32, 16, dtype=torch.bool)}, config)
+        assert (found.name, found.kind) == (name, "ffn.up")
+
+
 class _Stack(nn.Module):
     patterns = {"ffn.up": r"a\.\d", "ffn.down": r"b"}
 

@@ -21,6 +21,7 @@ from chts_hf.inference import (
     widths_by_field,
 )
 from chts_hf.targets import Pair, Target, find_pairs
+from tests.architectures import ARCHITECTURES
 from tests.builders import tiny_marian
 from tests.inference.models import SEQ2SEQ, sentences, sparsify, tiny_t5
 
@@ -267,6 +268,14 @@ def test_unknown_types_and_widths_that_do_not_fit_are_refused():
             hidden_layers(m := tiny_marian(), _pairs(m)),
             lambda _, needed: dict.fromkeys(needed, 31),
         )
+
+
+def test_neurons_of_a_fused_layer_are_left():
+    """Gate and up are rows of one weight, from which one cannot be cut without the other."""
+    model = ARCHITECTURES["Phi-3"].build()
+    pairs = _pairs(model)
+    assert [pair.first.role for pair in pairs] == ["gate", "gate", "up"]
+    assert hidden_layers(model, pairs) == []
 
 
 def _pairs(model: nn.Module) -> list[Pair]:

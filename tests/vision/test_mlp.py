@@ -161,6 +161,9 @@ def test_correlations_are_given_at_run_time_and_never_written(tmp_path: Path) ->
     assert bool(mask[7, 3])
     with pytest.raises(ValueError, match=r'hidden\.0\.weight.*init="csti".*correlation=tensor'):
         Sparsifier(mlp(24, 12), None, config, 10)
+    everywhere = CHTsConfig(init="csti", update_interval=2)
+    with pytest.raises(ValueError, match=r"hidden\.1\.weight, init='csti': correlation has shape"):
+        Sparsifier(mlp(16, 12), None, everywhere, 10, correlation=correlation)
     # A state has the masks already.
     state = sparsifier.state_dict()
     sparsifier.close()
