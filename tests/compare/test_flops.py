@@ -92,8 +92,8 @@ def test_scoring_by_hand_and_in_the_documentation() -> None:
     assert scoring_flops(chts, 100, [(2, 3)] * 4, 64) == pytest.approx(7 * 20 / 38400, abs=1e-6)
     page = (Path(__file__).parents[2] / "docs" / "comparison.md").read_text(encoding="utf-8")
     for interval, steps, shapes, tokens in (
-        (30, 1500, _transformer(128, 512, 2), 64 * 12),
-        (100, 5000, _transformer(512, 1024, 6), 1024),
+        (30, 1500, _transformer(128, 512, 2), 1097),
+        (100, 5000, _transformer(512, 1024, 6), 949),
     ):
         config = CHTsConfig(method="chts", update_interval=interval)
         assert f"**{scoring_flops(config, steps, shapes, tokens):.4f}**" in page
