@@ -7,16 +7,17 @@ topology update in ``history.jsonl``, and ``masks-STEP.safetensors`` with all ma
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from chts_hf.analysis.links import LinkHistory
+from chts_hf.analysis.links import LinkHistory, returned_at_random
 from chts_hf.analysis.network import Chain, Mask, as_mask
 from chts_hf.bits import pack_bits, unpack_bits
 
@@ -50,15 +51,20 @@ class History:
         """Layer → (out, in) mask after that step.
 
         Raises:
-            ValueError: no masks were kept at this step.
+            ValueError: no masks were kept at this step, or their file is damaged.
         """
         if step not in self.frames:
             raise ValueError(f"no masks were kept at step {step}; there are {self.frames}")
-        masks = {}
-        with safe_open(_mask_file(self.folder, step), framework="pt") as file:
-            for name, layer in self.layers.items():
-                shape = tuple(layer["shape"])
-                masks[name] = as_mask(unpack_bits(file.get_tensor(name), shape))
+        path, masks = _mask_file(self.folder, step), {}
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name, layer in self.layers.items():
+                    shape = tuple(layer["shape"])
+                    masks[name] = as_mask(unpack_bits(file.get_tensor(name), shape))
+        except (SafetensorError, ValueError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}); delete it, and the other steps' masks are shown"
+            ) from error
         return masks
 
     def links(self) -> dict[str, LinkHistory]:
@@ -80,15 +86,18 @@ class HistoryWriter:
     Args:
         run_folder: the Trainer's output folder.
         step: the step that training begins at; what was recorded after it is forgotten.
+
+    Raises:
+        ValueError: a line of the history to go on with is damaged, and not by a stop in its midst.
     """
 
     def __init__(self, run_folder: str | Path, step: int) -> None:
         self.folder = Path(run_folder) / FOLDER
         self.folder.mkdir(parents=True, exist_ok=True)
         history = self.folder / _HISTORY
-        lines = history.read_text(encoding="utf-8").splitlines() if history.is_file() else []
-        kept = [line for line in lines if step > 0 and json.loads(line)["step"] <= step]
-        history.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        records = _records(history) if step > 0 and history.is_file() else []
+        kept = [record for record in records if record["step"] <= step]
+        _write(history, "".join(f"{json.dumps(record)}\n" for record in kept))
         for frame in _frames(self.folder):
             if step == 0 or frame > step:
                 _mask_file(self.folder, frame).unlink()
@@ -102,7 +111,7 @@ class HistoryWriter:
         """Write what the layers are."""
         content = {"layers": layers, "chains": chains, "config": config}
         text = json.dumps(content, indent=1, default=list)
-        (self.folder / _LAYERS).write_text(text + "\n", encoding="utf-8")
+        _write(self.folder / _LAYERS, text + "\n")
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Append one line."""
@@ -112,24 +121,77 @@ class HistoryWriter:
     def frame(self, step: int, masks: Mapping[str, Tensor]) -> None:
         """Keep (out, in) masks."""
         packed = {name: pack_bits(mask) for name, mask in masks.items()}
-        save_file(packed, _mask_file(self.folder, step))
+        path = _mask_file(self.folder, step)
+        save_file(packed, _part(path))
+        _part(path).replace(path)
 
 
 def read_history(run_folder: str | Path) -> History | None:
-    """Read what :class:`HistoryWriter` wrote; None where nothing was recorded."""
+    """Read what :class:`HistoryWriter` wrote; None where nothing was recorded.
+
+    Raises:
+        ValueError: a file is damaged; half a last line, of a run that was killed, is left out.
+    """
     folder = Path(run_folder) / FOLDER
     if not (folder / _LAYERS).is_file():
         return None
-    content = json.loads((folder / _LAYERS).read_text(encoding="utf-8"))
-    lines = (folder / _HISTORY).read_text(encoding="utf-8").splitlines()
-    return History(
-        content["layers"],
-        content["chains"],
-        content["config"],
-        [json.loads(line) for line in lines],
-        _frames(folder),
-        folder,
-    )
+    path = folder / _LAYERS
+    content = _json_object(path.read_text(encoding="utf-8", errors="replace"))
+    if content is None:
+        raise ValueError(
+            f"{path} is no JSON: it is damaged. Resume the run, which writes it anew, or move "
+            f"{folder} away, and the checkpoints are shown"
+        )
+    layers, records = content["layers"], _records(folder / _HISTORY)
+    for record in records:
+        _correct(record["layers"], layers)
+    return History(layers, content["chains"], content["config"], records, _frames(folder), folder)
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The lines of a history. A run that was killed may have left half of the last one."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = [_json_object(line) for line in lines]
+    if found and found[-1] is None:
+        found.pop()
+    if None in found:
+        raise ValueError(
+            f"{path} is damaged: line {found.index(None) + 1} is no JSON. Delete this line to go "
+            "on without its update"
+        )
+    return [record for record in found if record is not None]
+
+
+def _correct(layers: Mapping[str, dict[str, Any]], known: Mapping[str, Mapping[str, Any]]) -> None:
+    """Count anew what regrowth at random would bring back.
+
+    Older versions took too many places for absent where the density falls.
+    """
+    for name, counts in layers.items():
+        if "regrown" in counts:
+            places = math.prod(known[name]["shape"])
+            changed = (counts[key] for key in ("links", "removed", "regrown"))
+            counts["expected_overlap"] = returned_at_random(places, *changed)
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    """What a text says; None where it is no JSON object."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    _part(path).write_text(text, encoding="utf-8")
+    _part(path).replace(path)
+
+
+def _part(path: Path) -> Path:
+    """A file's name until it is complete."""
+    return path.with_name(path.name + ".part")
 
 
 def _mask_file(folder: Path, step: int) -> Path:
@@ -137,4 +199,6 @@ def _mask_file(folder: Path, step: int) -> Path:
 
 
 def _frames(folder: Path) -> list[int]:
-    return sorted(int(path.stem.removeprefix("masks-")) for path in folder.glob("masks-*"))
+    return sorted(
+        int(path.stem.removeprefix("masks-")) for path in folder.glob("masks-*.safetensors")
+    )

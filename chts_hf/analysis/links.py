@@ -95,6 +95,26 @@ class LinkHistory:
         return random / self.removed if self.removed and random is not None else None
 
 
+def returned_at_random(weights: int, links: int, removed: int, regrown: int) -> float:
+    """How many of the links that an update removes uniform regrowth would bring back.
+
+    The removed links are all among the absent places, each of which is drawn with the same
+    probability, ``regrown / absent``.
+
+    Args:
+        weights: the layer's places for links.
+        links: after the update.
+        removed: links that the update removed, those that a falling density costs among them.
+        regrown: links that it then added.
+    """
+    return removed * regrown / max(_absent(weights, links, regrown), 1)
+
+
+def _absent(weights: int, links: int, regrown: int) -> int:
+    """The places that an update could regrow its links on: what was no link when all had gone."""
+    return weights - links + regrown
+
+
 def itop_at_random(
     records: Sequence[Mapping[str, Any]], weights: Mapping[str, int]
 ) -> list[float] | None:
@@ -118,7 +138,7 @@ def itop_at_random(
     for record in records:
         for name, counts in record["layers"].items():
             regrown = counts["regrown"]
-            absent = weights[name] - counts["links"] + regrown
-            ever[name] += regrown * (weights[name] - ever[name]) / max(absent, 1)
+            absent = max(_absent(weights[name], counts["links"], regrown), 1)
+            ever[name] += regrown * (weights[name] - ever[name]) / absent
         rates.append(sum(ever.values()) / sum(weights.values()))
     return rates

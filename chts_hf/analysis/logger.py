@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,9 +12,9 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from chts_hf.analysis.history import HistoryWriter, read_history
+from chts_hf.analysis.links import returned_at_random
 from chts_hf.analysis.measures import MEASURES, beside_null
 from chts_hf.analysis.network import Chain, Mask, as_mask, chains_of, single_layer
-from chts_hf.analysis.structure import expected_overlap
 from chts_hf.apply import Turnover
 from chts_hf.callback import LOGGED, CHTsCallback
 from chts_hf.distributed.layout import Gathered
@@ -259,7 +258,7 @@ class TopologyLogger(TrainerCallback):
     def _counts(self, name: str, mask: Tensor, ever: Tensor, change: Turnover) -> dict[str, Any]:
         links = int(torch.count_nonzero(mask))
         first = self._first.get(name)
-        expected = expected_overlap(mask.numel(), links, change.removed, change.regrown)
+        at_random = returned_at_random(mask.numel(), links, change.removed, change.regrown)
         return {
             "links": links,
             "ever": int(torch.count_nonzero(ever)),
@@ -268,7 +267,7 @@ class TopologyLogger(TrainerCallback):
             "removed": change.removed,
             "regrown": change.regrown,
             "overlap": change.returned,
-            "expected_overlap": 0.0 if math.isnan(expected) else expected * change.removed,
+            "expected_overlap": at_random,
             "from_start": None if first is None else int(np.count_nonzero(as_mask(mask) & first)),
         }
 

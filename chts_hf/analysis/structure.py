@@ -1,4 +1,4 @@
-"""Counts and structure of masks: clustering, living neurons, hubs, turnover."""
+"""Counts and structure of masks: clustering, living neurons, hubs."""
 
 from __future__ import annotations
 
@@ -108,16 +108,3 @@ def hub_paths(chain: Chain, share: float = 0.1) -> float:
 def _scaled(paths: Floats) -> Floats:
     """Only shares matter, and the number of paths through many layers overflows."""
     return paths / max(float(paths.max()), 1.0)
-
-
-def expected_overlap(weights: int, links: int, removed: int, regrown: int) -> float:
-    """The share of removed links that uniform regrowth would bring back.
-
-    ``regrown`` draws from the ``weights - links + removed`` absent places, ``removed`` of which
-    were links: each is drawn with the same probability.
-
-    Returns:
-        NaN where nothing was removed.
-    """
-    absent = weights - links + removed
-    return min(1.0, regrown / absent) if removed and absent else float("nan")

@@ -17,7 +17,7 @@ from chts_hf.analysis.links import LinkHistory
 from chts_hf.analysis.measures import MEASURES, Row, analyse
 from chts_hf.analysis.network import Chain
 from chts_hf.checkpoint.mask_file import MASK_FILE
-from chts_hf.commands.base import CommandError, Commands, add_command, positive
+from chts_hf.commands.base import CommandError, Commands, add_command, from_zero, pattern, positive
 
 
 def add_parser(commands: Commands) -> None:
@@ -40,7 +40,9 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("folder", metavar="FOLDER", help="a run's output folder or a checkpoint")
     parser.add_argument("--layers", action="store_true", help="each layer, instead of chains")
-    parser.add_argument("--only", metavar="PATTERN", help="those whose name the pattern finds")
+    parser.add_argument(
+        "--only", type=pattern, metavar="PATTERN", help="those whose name the pattern finds"
+    )
     parser.add_argument(
         "--measures", nargs="+", choices=list(MEASURES), default=list(MEASURES), metavar="NAME",
         help=f"of: {', '.join(MEASURES)} (default: all)",
@@ -48,7 +50,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--nulls", type=positive, default=19, metavar="N", help="random networks each (default: 19)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of random choices (default: 0)")
+    parser.add_argument("--seed", type=from_zero, default=0, help="of random choices (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=_run)
 
@@ -86,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _networks(
-    folder: str, layers: bool, only: str | None
+    folder: str, layers: bool, only: re.Pattern[str] | None
 ) -> tuple[list[Chain], dict[str, LinkHistory]]:
     from chts_hf.analysis.network import single_layer
     from chts_hf.analysis.report import read_run
@@ -100,11 +102,10 @@ def _networks(
     last = run.frames[-1]
     singles = [single_layer(name, mask) for name, mask in run.masks(last).items()]
     networks = singles if layers else run.networks(last)
-    chosen = [n for n in networks if only is None or re.search(only, n.name)]
-    if not chosen:
-        raise ValueError(
-            f"--only {only!r} finds none of {', '.join(network.name for network in networks)}"
-        )
+    chosen = [n for n in networks if only is None or only.search(n.name)]
+    if only is not None and not chosen:
+        names = ", ".join(network.name for network in networks)
+        raise ValueError(f"--only {only.pattern!r} finds none of {names}")
     return chosen, run.links()
 
 
@@ -115,13 +116,18 @@ def power_laws(chain: Chain, seed: int) -> dict[str, PowerLaw | None]:
 
 
 def as_json(found: Analysis) -> dict[str, Any]:
-    """Measure → value, error and null models; beside them "power_laws" and "link_history"."""
+    """Measure → value, error and null models; beside them "power_laws" and "link_history".
+
+    A null model's "p" counts both directions for every measure. Where the table shows another, it
+    stands beside it, as "p_one_sided".
+    """
     measures = {
         row.measure: {
             "value": row.value,
             "error": row.error,
             "nulls": {
                 model: {k: v for k, v in asdict(comparison).items() if k != "values"}
+                | ({"p_one_sided": _p(row, model)} if row.one_sided else {})
                 for model, comparison in row.nulls.items()
             },
         }
@@ -160,7 +166,7 @@ def _measures(rows: Sequence[Row]) -> str:
     cells = [["measure", "value", "same density", "p", "same degrees", "p"]]
     for row in rows:
         error = f" ± {row.error:.2g}" if row.error else ""
-        shown = [row.measure, f"{row.value:.4g}{error}"]
+        shown = [row.measure, f"{_number(row.value)}{error}"]
         for model in ("er", "degrees"):
             shown += _shown(row, model)
         cells.append(shown)
@@ -200,8 +206,18 @@ def _shown(row: Row, model: str) -> list[str]:
     comparison = row.nulls.get(model)
     if comparison is None:
         return ["–", "–"]
-    p = row.p(model)
-    if comparison.p is None or p is None:
-        return [f"{comparison.mean:.4g}", "same"]
+    p = _p(row, model)
+    if p is None:
+        return [_number(comparison.mean), "same"]
     side = ", one-sided" if row.one_sided else ""
-    return [f"{comparison.mean:.4g} ± {comparison.deviation:.2g}", f"{p:.2g}{side}"]
+    return [f"{_number(comparison.mean)} ± {comparison.deviation:.2g}", f"{p:.2g}{side}"]
+
+
+def _p(row: Row, model: str) -> float | None:
+    """The p to show; None where all networks are alike."""
+    return None if row.nulls[model].p is None else row.p(model)
+
+
+def _number(value: float) -> str:
+    """Whole numbers, such as counts of links, with all their digits."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,35 @@ def model_folder(name: str) -> Path:
     if not (folder / "config.json").is_file():
         raise CommandError(f"{name!r} holds no model: it has no config.json")
     return folder
+
+
+def from_zero(text: str) -> int:
+    """An argument that is a number of choice, such as a seed.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no whole number of at least 0.
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or above")
+    return number
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """An argument that says which names to take.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no regular expression.
+    """
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no regular expression ({error}); {re.escape(text)!r} finds this very text"
+        ) from error
 
 
 def positive(text: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from chts_hf.commands.base import Commands, add_command, positive
+from chts_hf.commands.base import Commands, add_command, from_zero, positive
 
 
 def add_parser(commands: Commands) -> None:
@@ -29,7 +29,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--nulls", type=positive, default=19, metavar="N", help="random networks each (default: 19)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of random choices (default: 0)")
+    parser.add_argument("--seed", type=from_zero, default=0, help="of random choices (default: 0)")
     parser.set_defaults(run=_run)
 
 

@@ -17,7 +17,7 @@ from chts_hf.analysis.degrees import PowerLaw  # noqa: E402
 from chts_hf.analysis.history import HistoryWriter, read_history  # noqa: E402
 from chts_hf.analysis.links import LinkHistory  # noqa: E402
 from chts_hf.analysis.measures import Comparison, Row  # noqa: E402
-from chts_hf.commands.analyze import Analysis, as_text  # noqa: E402
+from chts_hf.commands.analyze import Analysis, as_json, as_text  # noqa: E402
 from tests.analysis.networks import small_chain  # noqa: E402
 
 MASKS = small_chain().masks
@@ -90,13 +90,14 @@ def test_every_number_stands_in_its_column():
 
 
 def test_the_table_has_the_numbers_of_the_json(run_folder, capsys):
-    words = ["analyze", str(run_folder), "--nulls", "3",
-             "--measures", "density", "clustering", "path_length"]  # fmt: skip
+    names = ["density", "clustering", "path_length", "greedy_routability"]
+    words = ["analyze", str(run_folder), "--nulls", "3", "--measures", *names]
     assert cli.main([*words, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out).values()
     assert cli.main(words) == 0
     lines = capsys.readouterr().out.split("\n\n")[0].splitlines()[2:]
     shown = {cells[0]: cells[1:] for cells in (re.split(r" {2,}", line) for line in lines)}
+    routed = shown.pop("greedy_routability")
     assert shown.keys() == {"density", "clustering", "path_length", "small_world"}
     assert found["density"]["value"] == pytest.approx(np.mean(np.concatenate(
         [mask.ravel() for mask in MASKS])))  # fmt: skip
@@ -111,6 +112,46 @@ def test_the_table_has_the_numbers_of_the_json(run_folder, capsys):
             else:
                 assert float(p) == beside["p"]
                 assert float(cell.split(" ± ")[1]) == pytest.approx(beside["deviation"], rel=0.06)
+            assert "p_one_sided" not in beside
+    for model, cell in zip(("er", "degrees"), (routed[2], routed[4]), strict=True):
+        p = found["greedy_routability"]["nulls"][model]["p_one_sided"]
+        assert cell == f"{p:.2g}, one-sided"
+
+
+def test_the_json_has_the_one_sided_p_of_the_table():
+    """Below all the random networks: far out to both sides, and not at all to the one asked for."""
+    below = Comparison(0.5, 0.1, 0.25, (0.4, 0.5, 0.6))
+    alike = Comparison(0.1, 0.0, None, (0.1, 0.1, 0.1))
+    row = Row("greedy_routability", 0.1, 0.0, {"er": below, "degrees": alike})
+    found = Analysis([row], {}, {})
+    nulls = as_json(found)["greedy_routability"]["nulls"]
+    assert [nulls["er"][key] for key in ("p", "p_one_sided")] == [0.25, 1.0]
+    assert [nulls["degrees"][key] for key in ("p", "p_one_sided")] == [None, None]
+    shown = re.split(r" {2,}", as_text("net", found).splitlines()[-1])
+    assert shown[-3:] == ["1, one-sided", "0.1", "same"]
+
+
+def test_links_are_shown_with_all_their_digits():
+    beside = {"er": Comparison(13107.0, 0.0, None, ())}
+    row = Row("links", 13107.0, 0.0, beside)
+    assert re.split(r" {2,}", as_text("net", Analysis([row], {}, {})).splitlines()[-1])[:4] == [
+        "links", "13,107", "13,107", "same",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only", "["], "argument --only: '[' is no regular expression (unterminated"),
+        (["--seed", "-1"], "argument --seed: '-1' must be a whole number, 0 or above"),
+        (["--seed", "x"], "argument --seed: 'x' must be a whole number, 0 or above"),
+    ],
+)
+def test_arguments_that_cannot_be_are_named(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["analyze", "folder", *words])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_the_turnover_is_that_of_the_last_update_that_removed_something(run_folder, capsys):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -17,7 +20,7 @@ from transformers import (
 
 from chts_hf import CHTsCallback, CHTsConfig, Sparsifier
 from chts_hf.analysis import TopologyLogger
-from chts_hf.analysis.history import read_history
+from chts_hf.analysis.history import HistoryWriter, read_history
 from chts_hf.analysis.links import LinkHistory
 from chts_hf.analysis.measures import beside_null
 from chts_hf.analysis.report import read_run
@@ -70,6 +73,26 @@ def test_every_update_is_recorded_and_masks_at_chosen_ones(tmp_path):
     assert chain.sizes == (16, 32, 16)
     with pytest.raises(ValueError, match="no masks were kept at step 5"):
         history.masks(5)
+
+
+def test_regrowth_at_random_is_counted_right_while_the_density_falls(tmp_path):
+    falling = CHTsConfig(method="chtss", sparsity=0.9, update_interval=2, rewarm_steps=0)
+    run(tmp_path, config=falling)
+    history = read_history(tmp_path)
+    first = history.masks(0)
+    for name, counts in history.records[1]["layers"].items():
+        assert counts["removed"] > counts["regrown"] > 0
+        kept = first[name].sum() - counts["removed"]
+        assert counts["links"] == kept + counts["regrown"]
+        hit = counts["regrown"] / (first[name].size - kept)
+        assert counts["expected_overlap"] == pytest.approx(hit * counts["removed"])
+    # Records of older versions are put right: theirs took more places for absent.
+    file = tmp_path / "topology" / "history.jsonl"
+    wrong = [json.loads(line) for line in file.read_text().splitlines()]
+    for counts in (c for record in wrong for c in record["layers"].values()):
+        counts["expected_overlap"] *= 0.7
+    file.write_text("".join(f"{json.dumps(record)}\n" for record in wrong))
+    assert read_history(tmp_path).records == history.records
 
 
 def test_counts_are_those_of_the_masks(tmp_path):
@@ -156,6 +179,73 @@ def test_a_resumed_run_goes_on_where_its_checkpoint_was(tmp_path):
     assert (tmp_path / "topology" / "history.jsonl").read_text() == whole
     assert '"from_start": null' not in whole
     assert read_history(tmp_path).frames == [0, 4, 8]
+
+
+def test_a_run_that_was_killed_in_the_midst_of_a_line_is_resumed(tmp_path):
+    saved = {"save_strategy": "steps", "save_steps": 6}
+    run(tmp_path, **saved)
+    history = tmp_path / "topology" / "history.jsonl"
+    whole = history.read_text()
+    history.write_text(whole[:-40])
+    assert [r["step"] for r in read_history(tmp_path).records] == [0, 2, 4, 6]
+    run(tmp_path, resume=str(tmp_path / "checkpoint-6"), **saved)
+    assert history.read_text() == whole
+    assert not list(history.parent.glob("*.part"))
+
+
+def _history(folder) -> HistoryWriter:
+    """Two updates of a layer, with masks of the last."""
+    writer = HistoryWriter(folder, 0)
+    writer.describe({"a": {"kind": "x", "shape": [4, 6]}}, {}, {})
+    for step in (0, 5):
+        writer.record({"step": step, "update": step // 5, "layers": {}})
+    writer.frame(5, {"a": torch.ones(4, 6, dtype=torch.bool)})
+    return writer
+
+
+def test_damaged_files_are_named(tmp_path):
+    folder = _history(tmp_path).folder
+    frame, lines, layers = (
+        folder / name for name in ("masks-00000005.safetensors", "history.jsonl", "layers.json")
+    )
+    history = read_history(tmp_path)
+    frame.write_bytes(frame.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=rf"{frame} is damaged \(.*\); delete it"):
+        history.masks(5)
+    lines.write_text("half a line\n" + lines.read_text())
+    for read in (lambda: read_history(tmp_path), lambda: HistoryWriter(tmp_path, 5)):
+        with pytest.raises(ValueError, match=f"{lines} is damaged: line 1 is no JSON. Delete"):
+            read()
+    layers.write_text(layers.read_text()[:10])
+    with pytest.raises(ValueError, match=f"{layers} is no JSON.* Resume the run"):
+        read_history(tmp_path)
+
+
+def test_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Where the disk is full in the midst of writing, what was there before is there still."""
+    writer = _history(tmp_path)
+    before = {path.name: path.read_bytes() for path in writer.folder.iterdir()}
+
+    def full(self, text, **options):
+        with self.open("w") as file:
+            file.write(text[: len(text) // 2])
+        raise OSError("no space left")
+
+    def full_too(tensors, path):
+        full(path, "half of it")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr("chts_hf.analysis.history.save_file", full_too)
+    for write in (
+        lambda: HistoryWriter(tmp_path, 5),
+        lambda: writer.describe({}, {}, {}),
+        lambda: writer.frame(5, {"a": torch.zeros(4, 6, dtype=torch.bool)}),
+        lambda: writer.frame(10, {"a": torch.zeros(4, 6, dtype=torch.bool)}),
+    ):
+        with pytest.raises(OSError, match="no space left"):
+            write()
+    assert {name: (writer.folder / name).read_bytes() for name in before} == before
+    assert read_history(tmp_path).frames == [5]
 
 
 def test_a_run_resumed_elsewhere_does_not_know_its_first_masks(tmp_path):

@@ -25,7 +25,7 @@ from chts_hf.analysis import (  # noqa: E402
 from chts_hf.analysis import structure as s  # noqa: E402
 from chts_hf.analysis.degrees import _draw, level_degrees  # noqa: E402
 from chts_hf.analysis.hyperbolic import greedy_routability  # noqa: E402
-from chts_hf.analysis.links import itop_at_random  # noqa: E402
+from chts_hf.analysis.links import itop_at_random, returned_at_random  # noqa: E402
 from chts_hf.analysis.measures import beside_null, compare  # noqa: E402
 from chts_hf.analysis.paths import (  # noqa: E402
     distances,
@@ -274,8 +274,21 @@ def test_living_neurons_have_links_on_both_sides():
 
 def test_the_overlap_of_chance():
     # 10 weights, 4 links, 2 removed: 8 absent places, 2 draws, each hits a place with 1/4.
-    assert s.expected_overlap(10, 4, 2, 2) == pytest.approx(0.25)
-    assert np.isnan(s.expected_overlap(10, 4, 0, 0))
+    assert returned_at_random(10, 4, 2, 2) == pytest.approx(2 * 0.25)
+    assert returned_at_random(10, 4, 0, 0) == 0
+    # Links of everywhere stay: nothing is absent.
+    assert returned_at_random(10, 10, 0, 0) == 0
+
+
+def test_the_overlap_of_chance_is_that_of_uniform_regrowth_where_the_density_falls():
+    rng = np.random.default_rng(0)
+    weights, before, kept, regrown = 10_000, 5_000, 800, 300
+    returned = [
+        np.count_nonzero(kept + rng.choice(weights - kept, regrown, replace=False) < before)
+        for _ in range(50)
+    ]  # links stand first, and those that stay the first of them
+    found = returned_at_random(weights, kept + regrown, before - kept, regrown)
+    assert found == pytest.approx(np.mean(returned), rel=0.03)
 
 
 def test_the_itop_rate_of_chance_is_that_of_uniform_regrowth():

@@ -162,6 +162,33 @@ def test_without_a_recorded_history_checkpoints_serve(run_folder, tmp_path):
         run.chain(12, "x")
 
 
+def _train(folder: Path, config: CHTsConfig, records: bool = False) -> None:
+    sparse = CHTsCallback(config)
+    callbacks = [sparse, *([TopologyLogger(sparse, frames=3)] if records else [])]
+    tiny_trainer(folder, callbacks, save_strategy="steps", save_steps=6, logging_steps=3).train()
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"config": CHTsConfig(method="set", sparsity=0.8, update_interval=2)},
+        {"config": CHTsConfig(method="dense")},
+        {"config": CHTsConfig(sparsity=0.7, update_interval=2, t_end=0.8, rewarm_steps=0, seed=5)},
+    ],
+    ids=["other method", "dense", "other seed"],
+)
+def test_records_of_another_run_are_not_shown_for_the_last_one(tmp_path, capsys, second):
+    _train(tmp_path, CONFIG, records=True)
+    read_run(tmp_path)
+    _train(tmp_path, **second)
+    assert cli.main(["analyze", str(tmp_path), "--measures", "links", "--nulls", "1"]) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/topology and {tmp_path}/checkpoint-12/trainer_state.json" in said
+    assert "are of two runs: at step 3 the ITOP rate is" in said
+    (tmp_path / "topology").rename(tmp_path / "of_before")
+    assert read_run(tmp_path).frames == [6, 12]
+
+
 def test_each_checkpoint_is_read_once(run_folder, tmp_path, monkeypatch, capsys):
     for step in (6, 12):
         shutil.copytree(run_folder / f"checkpoint-{step}", tmp_path / f"checkpoint-{step}")

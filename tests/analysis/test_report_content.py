@@ -114,7 +114,7 @@ def test_scores_and_shares_are_drawn_where_they_belong(run, page):
 def test_turnover_is_drawn_and_told_as_it_was_recorded(page):
     part = section(page, "Link turnover")
     drawn = figures(part)
-    kept = read_chart(drawn["Links replaced and kept"])
+    kept = read_chart(drawn["Links removed and kept"])
     _near(kept["removed"], [(s, r / 400) for s, r in zip(STEPS, REMOVED, strict=True)])
     _near(kept["links of the start"], [(s, 1 - s / 200) for s in STEPS])
     came = read_chart(drawn["Removed links that were regrown at once"])
@@ -129,11 +129,14 @@ def test_turnover_is_drawn_and_told_as_it_was_recorded(page):
     ) in part
 
 
-def _turnover(removed: list[int], back: list[int], **config) -> str:
+def _turnover(removed: list[int], back: list[int], pruned: int = 0, **config) -> str:
+    """What is said of updates to 400 links, the first of which removes ``pruned`` more for good."""
     records = []
     for update, (gone, came) in enumerate(zip(removed, back, strict=True), start=1):
-        counts = {"links": 400, "removed": gone, "overlap": came, "from_start": 300}
-        layers = {"a": counts | {"expected_overlap": gone / 100}}
+        counts = {"links": 400, "removed": gone, "regrown": gone, "overlap": came}
+        if update == 1:
+            counts["removed"] += pruned
+        layers = {"a": counts | {"from_start": 300, "expected_overlap": gone / 100}}
         records.append({"step": 10 * update, "update": update, "layers": layers})
     none = RunData("x", [], {}, config, records, [], lambda step: {}, {}, dict)
     return turnover(none).sees
@@ -149,6 +152,21 @@ def test_what_turnover_says_of_settling():
     more = _turnover([200, 90], [10, 20], zeta=0.3, percolation=True)
     assert "removed 50% of the links at first (ζ = 30% chosen by weight" in more
     assert "percolation" not in _turnover([200, 90], [10, 20], zeta=0.3, percolation=False)
+
+
+def test_links_that_the_density_costs_are_told_apart_from_replaced_ones():
+    chosen = {"zeta": 0.3, "percolation": True}
+    # 2000 links; 1600 go for good, and 120 of the 400 that stay are replaced.
+    said = _turnover([120, 90], [10, 20], pruned=1600, **chosen)
+    assert "removed 86% of the links at first (80% for good, as the density fell) and 22%" in said
+    assert "percolation" not in said
+    # What ends the rewiring is the schedule of what is replaced, not the end of the fall.
+    assert "The topology had not settled" in said
+    both = _turnover([200, 90], [10, 20], pruned=1600, **chosen)
+    assert "as the density fell; ζ = 30% chosen by weight" in both
+    pruning = _turnover([0, 0], [0, 0], pruned=1600)
+    assert "removed 80% of the links at first (80% for good" in pruning
+    assert pruning.endswith("No update regrew a link.")
 
 
 def test_bars_are_as_long_as_the_shares_of_living_neurons(run, page):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -87,15 +89,18 @@ def read_run(folder: str | Path) -> RunData:
     itself, if it is a checkpoint.
 
     Raises:
-        ValueError: there is no such folder, or nothing in it that a report could show.
+        ValueError: there is no such folder, nothing in it that a report could show, a damaged file,
+            or what was left by two runs, so that one would be shown with the other's numbers.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}")
     history = read_history(folder)
-    log, results = _log_history(folder), _json(folder / "all_results.json")
+    logs = _log_histories(folder)
+    log, results = next(iter(logs.values()), []), _json(folder / "all_results.json")
     config: dict[str, Any] = results.get("chts", {})
     if history is not None:
+        _refuse_two_runs(history, logs)
         source: History | _Checkpoints = history
         config = history.config
         records, chains = history.records, history.chains
@@ -146,14 +151,40 @@ def _step(folder: Path) -> int:
     return int(number[1]) if number else 0
 
 
-def _log_history(folder: Path) -> list[dict[str, Any]]:
+def _log_histories(folder: Path) -> dict[Path, list[dict[str, Any]]]:
+    """File → the Trainer's entries in it; first those of the end, then of the last checkpoint."""
     checkpoints = sorted(folder.glob("checkpoint-*"), key=_step, reverse=True)
-    for place in (folder, *checkpoints):
-        state = _json(place / "trainer_state.json")
-        if state:
-            history: list[dict[str, Any]] = state.get("log_history", [])
-            return history
-    return []
+    paths = [place / "trainer_state.json" for place in (folder, *checkpoints)]
+    return {path: state.get("log_history", []) for path in paths if (state := _json(path))}
+
+
+def _refuse_two_runs(history: History, logs: Mapping[Path, Sequence[Mapping[str, Any]]]) -> None:
+    """Refuse records of one run beside the log of another one, trained in the same folder.
+
+    What a run records after an update, its log repeats until the next one: how many weights ever
+    were links depends on all its updates.
+    """
+    records = history.records
+    steps = [record["step"] for record in records]
+    for path, log in logs.items():
+        for entry in log:
+            at = bisect_right(steps, entry.get("step", 0)) - 1
+            # Of what came between two updates that were not recorded, and after the last, no rule.
+            if not 0 <= at < len(records) - 1:
+                continue
+            recorded, following = records[at : at + 2]
+            if following["update"] != recorded["update"] + 1:
+                continue
+            # A dense run logs none, beside its losses.
+            logged = entry.get("topology/itop_rate", 0.0 if "loss" in entry else None)
+            if logged is None or math.isclose(logged, recorded["itop_rate"], rel_tol=1e-6):
+                continue
+            raise ValueError(
+                f"{history.folder} and {path} are of two runs: at step {entry['step']} the ITOP "
+                f"rate is {recorded['itop_rate']:.4g} in one and {logged:.4g} in the other. Move "
+                f"away what is of the run that you don't mean, or name one of its checkpoints "
+                "instead of the folder"
+            )
 
 
 def _json(path: Path) -> dict[str, Any]:
