@@ -194,7 +194,7 @@ def test_an_older_checkpoint_of_a_known_method_is_found(copied, caplog):
 def test_one_bit_of_a_counter_is_damage(copied, caplog):
     path = copied / "checkpoint-2" / MASK_FILE
     data = path.read_bytes()
-    field = rb'\"step_count\": '
+    field = rb"\"step_count\": "
     assert data.count(field + b"2") == 1
     path.write_bytes(data.replace(field + b"2", field + b"3"))
     assert_refused(copied, r"its header is not as it was written.*header_checksum", caplog)
