@@ -18,6 +18,17 @@ _EXPECTED = (CommandError, MaskFileError, SparseFileError, SafetensorError, OSEr
 #: What a shell reports of a program that was stopped so: 128 + the signal's number.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
+#: Package, as it is imported → the extra of chts-hf that has it.
+_EXTRAS = {
+    "igraph": "analysis",
+    "leidenalg": "analysis",
+    "powerlaw": "analysis",
+    "scipy": "analysis",
+    "matplotlib": "recipes",
+    "sentencepiece": "recipes",
+    "sklearn": "recipes",
+}
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line's parser."""
@@ -57,13 +68,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except ModuleNotFoundError as error:
-        print(f"chts-hf: error: {error}; pip install '.[analysis]' has it", file=sys.stderr)
+    except ImportError as error:  # transformers' own words take several lines
+        print(f"chts-hf: error: {' '.join(str(error).split())}{_advice(error)}", file=sys.stderr)
         return 1
     except _EXPECTED as error:
         print(f"chts-hf: error: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
     return code
+
+
+def _advice(error: ImportError) -> str:
+    """Which extra has the package that an import did not find, if one has."""
+    said = str(error).lower()  # names it, whoever says so
+    extra = next((extra for package, extra in _EXTRAS.items() if package in said), None)
+    return f"; pip install '.[{extra}]' has it" if extra else ""
 
 
 if __name__ == "__main__":

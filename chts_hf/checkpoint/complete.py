@@ -108,7 +108,7 @@ def problem_with(checkpoint: Path, step: int, sparse: bool) -> str | None:
             return "optimizer.pt is missing or cut off"
         if not zipfile.is_zipfile(checkpoint / "scheduler.pt"):
             return "scheduler.pt is missing or cut off"
-        return _problem_with_masks(checkpoint, tensors) if sparse else None
+        return _problem_with_masks(checkpoint, step, tensors) if sparse else None
     except UnregisteredMethodError:
         raise
     except (OSError, SafetensorError, *_DAMAGE) as error:
@@ -133,14 +133,14 @@ def _is_whole(checkpoint: Path, name: str) -> bool:
     return zipfile.is_zipfile(checkpoint / f"{name}.bin")
 
 
-def _problem_with_masks(checkpoint: Path, tensors: list[Path]) -> str | None:
+def _problem_with_masks(checkpoint: Path, step: int, tensors: list[Path]) -> str | None:
     if (checkpoint / MASK_FILE).exists():
-        return _problem_with_mask_file(checkpoint, MASK_FILE, tensors)
+        return _problem_with_mask_file(checkpoint, MASK_FILE, step, tensors)
     # (Looked for again: another rank may have given the masks their name since.)
     if not (checkpoint / PART_FILE).exists() and not (checkpoint / MASK_FILE).exists():
         return f"{MASK_FILE} is missing"
     # The process died after the Trainer's last file and before the masks got their name.
-    problem = _problem_with_mask_file(checkpoint, PART_FILE, tensors)
+    problem = _problem_with_mask_file(checkpoint, PART_FILE, step, tensors)
     try:
         if problem is None:
             os.replace(checkpoint / PART_FILE, checkpoint / MASK_FILE)
@@ -150,13 +150,17 @@ def _problem_with_masks(checkpoint: Path, tensors: list[Path]) -> str | None:
     return None if (checkpoint / MASK_FILE).exists() else problem
 
 
-def _problem_with_mask_file(checkpoint: Path, name: str, tensors: list[Path]) -> str | None:
+def _problem_with_mask_file(
+    checkpoint: Path, name: str, step: int, tensors: list[Path]
+) -> str | None:
     try:
         state, _ = load_masks(checkpoint, name)
     except UnregisteredMethodError:
         raise
     except MaskFileError as error:
         return str(error)
+    if state["step_count"] > step:  # fewer there may be: a loss scaler skips some
+        return f"{name} is of optimizer step {state['step_count']}"
     for file in tensors:
         with safe_open(file, framework="pt") as opened:
             for parameter in state["weights"].keys() & set(opened.keys()):

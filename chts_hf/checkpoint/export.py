@@ -12,9 +12,16 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from chts_hf.checkpoint.folder import CONFIG_FILE, WEIGHT_FILES, WEIGHTS_FIELD, staging_folder
+from chts_hf.checkpoint.folder import (
+    CONFIG_FILE,
+    TARGET_FOLDER,
+    WEIGHT_FILES,
+    WEIGHTS_FIELD,
+    staging_folder,
+)
 from chts_hf.checkpoint.layout import DENSE, decode_links, decode_weight
 from chts_hf.checkpoint.load import load_compared, load_exactly, model_class_of
+from chts_hf.checkpoint.mask_file import MASK_FILE, MaskFileError, load_masks
 from chts_hf.checkpoint.reader import (
     check_contents,
     check_tensors,
@@ -26,6 +33,7 @@ from chts_hf.checkpoint.reader import (
 )
 from chts_hf.checkpoint.save import (
     SPARSE_FOLDER,
+    MaskMaker,
     SparseSizes,
     nonzero_masks,
     write_dense,
@@ -41,13 +49,19 @@ from chts_hf.config import CHTsConfig
 _OLD_WEIGHT_FILES = re.compile(
     r"pytorch_model.*\.bin(\.index\..*json)?|tf_model\.h5|flax_model\.msgpack"
 )
+#: What the Trainer, and we, write for a training to go on with.
+_TRAINING_FILES = re.compile(
+    r"(optimizer|scheduler|scaler)\.(pt|bin)|rng_state.*\.pth|training_args\.bin"
+    rf"|trainer_state\.json|{re.escape(MASK_FILE)}(\.part)?"
+)
 
 
 def densify(folder: str | Path, out: str | Path, *, max_shard_size: int | str = "5GB") -> None:
     """Write a sparse checkpoint folder as a plain dense one.
 
-    Tokenizer files, the model card and whatever else lies in the folder are copied. The model is
-    never in memory as a whole, only one of its weights.
+    The tokenizers, the model card and whatever other files lie in the folder are copied, but for
+    those that a training goes on with. The model is never in memory as a whole, only one of its
+    weights.
 
     Args:
         folder: the sparse checkpoint, local.
@@ -74,15 +88,18 @@ def sparsify(
 ) -> SparseSizes:
     """Write a dense checkpoint folder whose weights have zeros as a sparse one.
 
-    No weight is changed: the links are the weights that are not 0, and each tensor keeps its own
-    dtype. Memory is that of a weight or two, unless the folder holds the model in an older form: in
-    other files than safetensors, or under other names than it would have now. transformers then
-    loads the model whole, in the one dtype that its config.json names.
+    No weight is changed: the links are the weights that are not 0, and, of a training checkpoint,
+    the links of weight 0 that its masks have too. Each tensor keeps its own dtype. What else is in
+    the folder is copied as :func:`densify` does. Memory is that of a weight or two, and of a
+    training checkpoint's masks, unless the folder holds the model in an older form: in other files
+    than safetensors, or under other names than it would have now. transformers then loads the model
+    whole, in the one dtype that its config.json names.
 
     Args:
         folder: the dense checkpoint, local.
         out: another folder.
-        config: what it was trained with, and which weights are targets.
+        config: what it was trained with, and which weights are targets; None: what a training
+            checkpoint says.
         dense_copy: as :func:`save_sparse` has it.
         max_shard_size: of one weight file.
 
@@ -92,11 +109,20 @@ def sparsify(
     Raises:
         SparseFileError: its config.json cannot be read, it is sparse already, or weights of the
             model are missing.
+        MaskFileError: a training checkpoint's masks are damaged, of another model, or of a method
+            that is to be registered first.
         ValueError: ``out`` is ``folder``, or the model's class is unknown.
     """
     source, target = _two_folders(folder, out)
     model, tensors = _open_dense(source)
+    trained, its_config = _trained_masks(source)
+    config = config or its_config
     masks = nonzero_masks(model, config, tensors)
+    masks |= {
+        name: _with_links(trained[name], make, source / MASK_FILE, name)
+        for name, make in masks.items()
+        if name in trained
+    }
     written = target
     if dense_copy:
         write_dense(model, target, None, max_shard_size, tensors)
@@ -183,6 +209,29 @@ def _dense_tensors(folder: Path, values: dict[str, Any]) -> dict[str, Stored] | 
         return None  # transformers reads more than we do, or says what is wrong
 
 
+def _trained_masks(folder: Path) -> tuple[dict[str, Tensor], CHTsConfig | None]:
+    """Parameter name → mask of a training checkpoint, and its configuration; else nothing."""
+    if not (folder / MASK_FILE).is_file():
+        return {}, None
+    state, config = load_masks(folder)
+    return state["masks"], config
+
+
+def _with_links(trained: Tensor, make_mask: MaskMaker, path: Path, name: str) -> MaskMaker:
+    """What makes a mask that has the links of training too, which may be of weight 0."""
+
+    def both() -> Tensor:
+        found = make_mask()
+        if trained.shape != found.shape:
+            raise MaskFileError(
+                f"{path} is of another model: {name} has the shape {tuple(found.shape)}, and its "
+                f"mask {tuple(trained.shape)}"
+            )
+        return found | trained.to(found.device)
+
+    return both
+
+
 def _two_folders(folder: str | Path, out: str | Path) -> tuple[Path, Path]:
     source, target = Path(folder), Path(out)
     if source.resolve() == target.resolve():
@@ -191,12 +240,18 @@ def _two_folders(folder: str | Path, out: str | Path) -> tuple[Path, Path]:
 
 
 def _copy_others(source: Path, target: Path) -> None:
-    """Copy what is neither weights nor settings that were just written."""
+    """Copy what is neither weights, nor settings that were just written, nor of a training.
+
+    Of folders within, that of the target tokenizer alone: others may be checkpoints.
+    """
     written = {CONFIG_FILE, "generation_config.json"}
+    left_out = (WEIGHT_FILES, _OLD_WEIGHT_FILES, _TRAINING_FILES)
     with staging_folder(target) as staging:
-        for path in source.iterdir():
+        for path in [*source.iterdir(), *(source / TARGET_FOLDER).glob("*")]:
             ordinary = path.is_file() and not path.is_symlink()
-            weights = any(names.fullmatch(path.name) for names in (WEIGHT_FILES, _OLD_WEIGHT_FILES))
-            if ordinary and path.name not in written and not weights:
+            unwanted = any(names.fullmatch(path.name) for names in left_out)
+            place = path.relative_to(source)
+            if ordinary and not unwanted and str(place) not in written:
+                (target / place).parent.mkdir(exist_ok=True)
                 shutil.copy2(path, staging / path.name)
-                os.replace(staging / path.name, target / path.name)
+                os.replace(staging / path.name, target / place)

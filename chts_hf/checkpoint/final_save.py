@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 
 #: Values of options of ``save_pretrained`` that ask for nothing.
 _NOTHING = (None, False, "")
+# Those that are on, or may have any value, and ask for nothing either: transformers' defaults, and
+# what it takes without a use for it.
+_ON = frozenset({"safe_serialization", "save_original_format", "save_peft_format"})
+_UNUSED = frozenset({"save_function"})
 
 
 class SparseSaver:
@@ -70,7 +74,7 @@ class SparseSaver:
     ) -> None:
         """Save the model; what the sparse format has no words for is saved as transformers does."""
         model, folder = self.model, Path(save_directory)
-        options = {name: value for name, value in options.items() if value not in _NOTHING}
+        options = {name: value for name, value in options.items() if _asks(name, value)}
         # A training checkpoint is dense whatever its weights are, so they are not looked at.
         checkpoint = is_checkpoint(folder)
         if is_sharded(model) and not checkpoint and self._whole is None:
@@ -78,14 +82,19 @@ class SparseSaver:
                 "the model's weights are sharded over processes; trainer.save_model(folder), "
                 "called by every process, gathers and saves them"
             )
-        weights = dict(model.named_parameters()) if self._whole is None else state_dict or {}
+        # Of a sharded model the first process alone is given the whole, and the others nothing.
+        given = state_dict is not None and (self._whole is not None or _is_of(model, state_dict))
+        weights: Mapping[str, Tensor] = dict(model.named_parameters())
+        if given or self._whole is not None:
+            weights = state_dict or {}
         sparse = {} if checkpoint else self._sparse_weights(weights)
-        whole = state_dict is None or self._whole is not None
+        whole = state_dict is None or given
         if not sparse or not whole or options:
-            if sparse and options:
+            reasons = [*options, *([] if whole else ["a state_dict that is not the model's"])]
+            if sparse and reasons and is_main_process:
                 logger.warning(
                     "%s is saved densely, because of %s; save_pretrained without them, or "
-                    "chts_hf.save_sparse, writes the sparse format", folder, ", ".join(options),
+                    "chts_hf.save_sparse, writes the sparse format", folder, ", ".join(reasons),
                 )  # fmt: skip
             type(model).save_pretrained(
                 model,
@@ -128,6 +137,20 @@ def sparse_saver(model: nn.Module) -> SparseSaver | None:
     """What knows the masks of a model whose training has ended, if it was a sparse one."""
     saver = vars(model).get("save_pretrained")
     return saver if isinstance(saver, SparseSaver) else None
+
+
+def _asks(name: str, value: Any) -> bool:
+    """Whether an option of ``save_pretrained`` asks for something that the sparse format lacks."""
+    return not (name in _UNUSED or value in _NOTHING or (name in _ON and value is True))
+
+
+def _is_of(model: nn.Module, state_dict: Mapping[str, Any]) -> bool:
+    """Whether a state dict is all of a model, as ``accelerator.get_state_dict`` gives it."""
+    own = model.state_dict()
+    return own.keys() == state_dict.keys() and all(
+        isinstance(state_dict[name], Tensor) and state_dict[name].shape == tensor.shape
+        for name, tensor in own.items()
+    )
 
 
 def _links(weight: Tensor, mask: Tensor) -> MaskMaker:

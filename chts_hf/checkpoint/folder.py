@@ -29,6 +29,8 @@ from huggingface_hub import split_state_dict_into_shards_factory
 from chts_hf.checkpoint.tensor_file import Entry, aligned, write_file
 
 CONFIG_FILE = "config.json"
+#: The folder, beside the model, of a target tokenizer that is not the source's.
+TARGET_FOLDER = "target_tokenizer"
 #: The field of config.json that names the weight file or its index; transformers reads it.
 WEIGHTS_FIELD = "transformers_weights"
 # An underscore: the Trainer does not upload such files.
@@ -174,7 +176,7 @@ def _link(path: Path, other: Path) -> None:
 
 
 def _sync_file(path: Path) -> None:
-    with open(path, "rb") as file:
+    with open(path, "r+b") as file:  # Windows puts on the disk only what may be written to
         os.fsync(file.fileno())
 
 

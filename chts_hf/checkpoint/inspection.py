@@ -107,7 +107,7 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        name: "config", "headers", "model", "checksums", "links", "zeros" or "finite".
+        name: "config", "headers", "model", "checksums", "links" or "finite".
         passed: whether it is as it should be; None if that could not be looked at.
         detail: what was found, for people.
     """
@@ -175,7 +175,7 @@ def inspect_file(folder: str | Path) -> FileReport:
 
 
 def verify(folder: str | Path) -> Verification:
-    """Check a sparse checkpoint: its description, checksums, links, zeros and values.
+    """Check a sparse checkpoint: its description, checksums, links and values.
 
     The names and shapes in the files are compared with those of the model that config.json
     describes, built without memory for its weights; a class that no Auto class of transformers
@@ -205,8 +205,6 @@ def verify(folder: str | Path) -> Verification:
         return Verification(str(folder), (*checks, Check("headers", False, str(error))))
 
     checks.append(_check_model(folder, values, section, stored))
-    layers = {n: la for n, la in section.layers.items() if la.layout != DENSE}
-    links = sum(layer.links for layer in layers.values())
     checks.append(
         _check(
             "checksums",
@@ -215,27 +213,7 @@ def verify(folder: str | Path) -> Verification:
             f"{len(stored)} tensors as they were saved",
         )
     )
-    checks.append(
-        _check(
-            "links",
-            layers,
-            lambda name: check_layer_stream(name, layers[name], stored[name + STREAM_SUFFIX]),
-            f"{links} links counted and in place",
-        )
-    )
-    zeros = 0
-
-    def wrong_zeros(name: str) -> bool:
-        nonlocal zeros
-        layer = section.layers[name]
-        found = int(torch.count_nonzero(read_values(stored[name])))
-        zeros += layer.links - found
-        sparse_in_dense = layer.layout == DENSE and layer.links < layer.weights
-        return found != layer.links if sparse_in_dense else found > layer.links
-
-    check = _check("zeros", section.layers, wrong_zeros, "")
-    detail = f"{section.weights - section.links} weights are no links; {zeros} links have weight 0"
-    checks.append(Check("zeros", check.passed, check.detail if not check.passed else detail))
+    checks.append(_check_links(section, stored))
     checks.append(
         _check(
             "finite",
@@ -245,6 +223,25 @@ def verify(folder: str | Path) -> Verification:
         )
     )
     return Verification(str(folder), tuple(checks))
+
+
+def _check_links(section: Section, stored: dict[str, Stored]) -> Check:
+    zeros = 0
+
+    def are_wrong(name: str) -> bool:
+        nonlocal zeros
+        layer = section.layers[name]
+        found = int(torch.count_nonzero(read_values(stored[name])))
+        zeros += layer.links - found
+        if layer.layout != DENSE:
+            check_layer_stream(name, layer, stored[name + STREAM_SUFFIX])
+            return False
+        # Dense, what is 0 is no link, unless all are links.
+        return layer.links < layer.weights and found != layer.links
+
+    check = _check("links", section.layers, are_wrong, "")
+    detail = f"{section.links} links of {section.weights} weights in place; {zeros} have weight 0"
+    return Check("links", check.passed, detail if check.passed else check.detail)
 
 
 def _check_model(

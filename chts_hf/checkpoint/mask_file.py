@@ -2,7 +2,7 @@
 
 A safetensors file: ``mask/NAME`` and ``ever/NAME`` as packed bits, ``history/NAME`` as the values
 of the weights that once were links and are none now, and a JSON header with shapes, checksums, the
-configuration and the counters. Nothing in it is pickled.
+configuration, the counters and a checksum of all these. Nothing in it is pickled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from chts_hf.bits import pack_bits, unpack_bits
-from chts_hf.checkpoint.mask_header import check_header
+from chts_hf.checkpoint.mask_header import CHECKSUM, check_header, header_checksum
 from chts_hf.checkpoint.section import SparseFileError, parse_json
 from chts_hf.config import CHTsConfig
 from chts_hf.methods import METHODS
@@ -97,6 +97,7 @@ def stage_masks(folder: str | Path, state: dict[str, Any], config: CHTsConfig) -
         **{name: state[name] for name in _COUNTERS},
         "world_size": state.get("world_size", 1),
     }
+    header[CHECKSUM] = header_checksum(header)
     part = Path(folder) / PART_FILE
     try:
         save_file(tensors, part, metadata={_HEADER: json.dumps(header)})

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
+
+#: The field that has the checksum of all others.
+CHECKSUM = "header_checksum"
 
 #: Far above any run, far below what would take long to count.
 _LARGEST = 2**48
@@ -15,14 +20,21 @@ _ROUNDING = 1e-6  # of a sparsity that was computed
 def check_header(header: Any) -> None:
     """Check the type and range of every field but ``config``, which ``CHTsConfig`` checks.
 
+    A header has a checksum too, but for those that were written before there was one.
+
     Args:
         header: the JSON value.
 
     Raises:
-        ValueError: names the field.
+        ValueError: names the field, or says that the header is not the one that was written.
     """
     if not isinstance(header, dict):
         raise ValueError(f"its header is no object: {header!r:.60}")
+    if CHECKSUM in header and header[CHECKSUM] != header_checksum(header):
+        raise ValueError(
+            f"its header is not as it was written: the checksum would be {header_checksum(header)},"
+            f" and {CHECKSUM} says {header[CHECKSUM]!r:.60}"
+        )
     for name, (is_right, right) in _FIELDS.items():
         if name not in header:
             raise ValueError(f"its header has no {name}")
@@ -32,6 +44,16 @@ def check_header(header: Any) -> None:
         raise ValueError(f"world_size must be a count, found {header['world_size']!r:.60}")
     if header["weights"].keys() != header["shapes"].keys():
         raise ValueError("weights and shapes are of other layers")
+
+
+def header_checksum(header: Mapping[str, Any]) -> int:
+    """The CRC-32 of all fields but the checksum itself, as JSON in the order they have.
+
+    It is the same of what is written and of what is read back: JSON keeps the order, and each
+    number as it is.
+    """
+    fields = {name: value for name, value in header.items() if name != CHECKSUM}
+    return zlib.crc32(json.dumps(fields).encode())
 
 
 def _is_count(value: Any, least: int = 0, most: int = _LARGEST) -> bool:

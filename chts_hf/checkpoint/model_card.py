@@ -24,6 +24,10 @@ _LOADING = """\
 from chts_hf import load_sparse
 from transformers import AutoTokenizer
 model, tokenizer = load_sparse("{0}"), AutoTokenizer.from_pretrained("{0}")"""
+_LOADING_TWO = """\
+from chts_hf import load_sparse
+from chts_hf.translation import TokenizerPair
+model, tokenizers = load_sparse("{0}"), TokenizerPair.load("{0}")  # .source and .target"""
 #: Scores in ``all_results.json``: name, key, the Hub's metric, digits.
 _SCORES = (("BLEU", "bleu", "sacrebleu", 2), ("chrF", "chrf", "chrf", 2))
 
@@ -37,6 +41,7 @@ def model_card(
     sizes: SparseSizes | None = None,
     results: Mapping[str, Any] | None = None,
     draft: ModelCard | None = None,
+    two_tokenizers: bool = False,
 ) -> ModelCard:
     """Describe a sparsely trained model for the Hub.
 
@@ -54,6 +59,8 @@ def model_card(
             ``speed``, a list of ``{"name", "value", "machine"}``, is added to the speeds.
         draft: the card that the Trainer wrote: its licence, languages, data sets, tags and base
             model are kept, and its sections on the training procedure.
+        two_tokenizers: whether the target's vocabulary is another than the source's, so that the
+            card loads both.
 
     Returns:
         A card to ``save``.
@@ -75,7 +82,7 @@ def model_card(
         method=config.method,
         source=method.source,
         sparsity=_percent(stats["sparsity"]),
-        loading=_LOADING.format(repo_id),
+        loading=(_LOADING_TWO if two_tokenizers else _LOADING).format(repo_id),
         translates=bool(pair),
         scores=[_score_row(score) for score in scores],
         layers=[

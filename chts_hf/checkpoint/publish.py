@@ -24,6 +24,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import PushInProgress
 
+from chts_hf.checkpoint.folder import TARGET_FOLDER
 from chts_hf.checkpoint.inspection import inspect_file
 from chts_hf.checkpoint.mask_file import save_masks
 from chts_hf.checkpoint.model_card import model_card
@@ -103,6 +104,7 @@ class _Pushes(TrainerMethods):
             sizes=_sizes(self._folder),
             results=self._results(sparsifier),
             draft=draft,
+            two_tokenizers=(self._folder / TARGET_FOLDER).is_dir(),
         )
         card.save(path)
 

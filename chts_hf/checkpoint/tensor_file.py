@@ -231,6 +231,8 @@ def read_bytes(tensor: Stored) -> Tensor:
 
 def read_values(tensor: Stored) -> Tensor:
     """A stored tensor, in its dtype and shape."""
+    if not tensor.size:  # torch gives no view of nothing in another dtype
+        return torch.empty(tensor.shape, dtype=tensor.torch_dtype)
     return read_bytes(tensor).view(tensor.torch_dtype).reshape(tensor.shape)
 
 

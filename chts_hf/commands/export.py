@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 from transformers.utils import logging
@@ -19,7 +18,8 @@ def add_parser(commands: Commands) -> None:
         "export",
         summary="write a dense checkpoint as a sparse one, or back",
         description="Write the model in FOLDER into the folder OUT, as a sparse checkpoint (its "
-        "links are the weights that are not 0) or as a plain dense one. No weight changes.",
+        "links are those of a training checkpoint, else the weights that are not 0) or as a plain "
+        "dense one. No weight changes.",
         examples=[
             "chts-hf export output/dense --to sparse output/small",
             "chts-hf export output/small --to dense output/plain",
@@ -32,8 +32,6 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from chts_hf.translation.tokenizers import TARGET_FOLDER  # slow to import
-
     folder, out = model_folder(arguments.folder), Path(arguments.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CommandError(
@@ -50,6 +48,4 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{sizes.dense_bytes:,} dense; {sizes.links:,} of {sizes.weights:,} sparsified weights "
             f"are links"
         )
-    if (folder / TARGET_FOLDER).is_dir():
-        shutil.copytree(folder / TARGET_FOLDER, out / TARGET_FOLDER)
     return 0

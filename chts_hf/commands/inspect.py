@@ -117,7 +117,8 @@ def as_text(report: FileReport) -> str:
         *_columns([_TITLES], layers, kinds, [total]),
     ]
     if report.config is not None:
-        settings = ", ".join(f"{name} {value}" for name, value in report.config.items() if value)
+        said = {n: value for n, value in report.config.items() if value not in (None, [], {})}
+        settings = ", ".join(f"{name} {value}" for name, value in said.items())
         lines += ["", f"settings: {settings}"]
     if report.metadata:
         lines += ["", f"kept with it: {json.dumps(report.metadata)}"]

@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
@@ -14,8 +16,13 @@ from transformers.utils import logging
 from chts_hf.checkpoint.load import load_sparse
 from chts_hf.commands.base import CommandError, Commands, add_command, model_folder, positive
 
+if TYPE_CHECKING:
+    from chts_hf.translation.tokenizers import TokenizerPair
+
 #: Batches that are read before any is translated, so that sentences of like length meet in one.
 _BATCHES_AT_ONCE = 16
+# What a tokenizer's class of transformers ends in that does not find its files.
+_NO_TOKENIZER = (OSError, ValueError, TypeError, LookupError, AttributeError)
 
 
 def add_parser(commands: Commands) -> None:
@@ -51,13 +58,12 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    # With what translation needs for training they take seconds to import; others need not wait.
+    # With what translation needs for training it takes seconds to import; others need not wait.
     from chts_hf.translation.inference import translate
-    from chts_hf.translation.tokenizers import TokenizerPair
 
     folder = model_folder(arguments.folder)
     model = load_model(str(folder), arguments.backend)
-    tokenizers = TokenizerPair.load(folder)
+    tokenizers = load_tokenizers(folder)
     lines = read_lines(sys.stdin.buffer)
     done = 0
     while block := list(islice(lines, _BATCHES_AT_ONCE * arguments.batch_size)):
@@ -100,6 +106,24 @@ def load_model(folder: str, backend: str) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
     return model
+
+
+def load_tokenizers(folder: Path) -> TokenizerPair:
+    """Load the tokenizers that lie beside a model.
+
+    Raises:
+        CommandError: there are none, or they are damaged.
+        ImportError: they need a package that is not installed.
+    """
+    from chts_hf.translation.tokenizers import TokenizerPair
+
+    try:
+        return TokenizerPair.load(folder)
+    except _NO_TOKENIZER as error:
+        raise CommandError(
+            f"{str(folder)!r} has no tokenizer that can be loaded ({error}); save the model's own "
+            f"beside it: tokenizer.save_pretrained({str(folder)!r})"
+        ) from error
 
 
 def read_lines(stream: Iterable[bytes]) -> Iterator[str]:

@@ -16,7 +16,7 @@ def add_parser(commands: Commands) -> None:
         summary="whether a sparse checkpoint is sound",
         description="Check a sparse checkpoint: its description, that the files hold the weights "
         "of the model it describes, the checksum of every tensor, the number and place of the "
-        "links, the zeros, and that all weights are finite. The exit code is 1 if a check fails.",
+        "links, and that all weights are finite. The exit code is 1 if a check fails.",
         examples=["chts-hf verify output/demo"],
     )
     parser.add_argument("folder", metavar="FOLDER", help="of a sparse checkpoint")

@@ -7,7 +7,6 @@ on the Hub, so that what follows does not know where the sentences came from.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, Features, Value, load_dataset
 
+from chts_hf.runs.gzipped import unzipped
 from chts_hf.translation.embedded import generate_corpus
 
 #: The placeholder of a language in the name of a parallel text file: ``train.{lang}.gz``.
@@ -43,10 +43,9 @@ def read_lines(path: str | Path) -> list[str]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"data file {str(path)!r} does not exist")
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise ValueError(f"data file {str(path)!r} is not a readable gzip file: {error}") from error
+    raw = path.read_bytes()
+    if path.suffix == ".gz":
+        raw = unzipped(raw, path)
     if not raw.strip():
         raise ValueError(f"data file {str(path)!r} is empty")
     lines = []

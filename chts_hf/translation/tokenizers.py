@@ -20,6 +20,7 @@ from tokenizers import (
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
+from chts_hf.checkpoint.folder import TARGET_FOLDER
 from chts_hf.translation.corpora import column
 
 PAD, EOS, UNK, BOS = "<pad>", "</s>", "<unk>", "<s>"
@@ -27,8 +28,6 @@ PAD, EOS, UNK, BOS = "<pad>", "</s>", "<unk>", "<s>"
 SPECIAL_TOKENS = (PAD, EOS, UNK, BOS)
 #: Byte-level BPE starts from all 256 bytes, so that it can write any text.
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
-#: The folder, beside the model, of a target tokenizer that is not the source's.
-TARGET_FOLDER = "target_tokenizer"
 
 
 @dataclass(frozen=True)

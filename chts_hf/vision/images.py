@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import struct
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 from datasets import ClassLabel, DatasetDict, load_dataset
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from chts_hf.runs.gzipped import unzipped
 
 #: The value of ``dataset_name`` that means scikit-learn's digits.
 DIGITS = "digits"
@@ -212,11 +215,13 @@ def read_idx(path: Path) -> np.ndarray:
         raise ValueError(f"{path} does not exist")
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":
-        data = gzip.decompress(data)
+        data = unzipped(data, path)
     # Two zero bytes, the type of the numbers, the number of dimensions, then their sizes.
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_TYPES:
         raise ValueError(f"{path} is no IDX file: it begins with {data[:4]!r}")
     start = 4 + 4 * data[3]
+    if len(data) < start:
+        raise ValueError(f"{path} has {len(data)} bytes; its header alone has {start}")
     kind, shape = np.dtype(_IDX_TYPES[data[2]]), struct.unpack(f">{data[3]}I", data[4:start])
     expected = start + kind.itemsize * int(np.prod(shape))
     if len(data) != expected:
@@ -227,6 +232,15 @@ def read_idx(path: Path) -> np.ndarray:
 def _read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no .npz file, or was cut off")
+    try:
+        return _labelled(path, split)
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _labelled(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     with np.load(path, allow_pickle=False) as arrays:
         for images, labels in ((f"x_{split}", f"y_{split}"), ("images", "labels")):
             if images in arrays and labels in arrays:

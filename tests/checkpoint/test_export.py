@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import shutil
+import stat
 import subprocess
 import sys
 from dataclasses import asdict
@@ -14,13 +18,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
-from chts_hf import CHTsConfig, SparseFileError, load_sparse, save_sparse
+from chts_hf import (
+    CHTsCallback,
+    CHTsConfig,
+    MaskFileError,
+    SparseFileError,
+    load_sparse,
+    save_sparse,
+)
 from chts_hf.checkpoint import inspection, tensor_file
 from chts_hf.checkpoint.export import densify, sparsify
 from chts_hf.checkpoint.inspection import inspect_file, verify
+from chts_hf.checkpoint.mask_file import MASK_FILE, load_masks
 from chts_hf.checkpoint.save import write_dense
 from chts_hf.vision import MLPConfig, MLPForImageClassification
 from tests.architectures import ARCHITECTURES
+from tests.builders import tiny_trainer
 from tests.checkpoint.damage import edit, edit_section, flip, weights
 from tests.checkpoint.sparse_models import UP, assert_same_weights, nonzero, prune, sparse_marian
 
@@ -142,7 +155,7 @@ def test_a_pickled_folder_without_all_weights_is_refused(dense, tmp_path, wrong)
 
 def test_weights_in_other_files_are_not_copied(dense, tmp_path):
     left = ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"]
-    for name in [*left, "pytorch_model.txt", "training_args.bin"]:
+    for name in [*left, "pytorch_model.txt", "notes.bin"]:
         (dense / name).write_text("{}")
     sparsify(dense, tmp_path / "sparse")
     for name in left:
@@ -150,7 +163,7 @@ def test_weights_in_other_files_are_not_copied(dense, tmp_path):
         (tmp_path / "sparse" / name).write_text("{}")
     densify(tmp_path / "sparse", tmp_path / "back")
     copied = {path.name for path in (tmp_path / "back").iterdir()}
-    assert {"README.md", "pytorch_model.txt", "training_args.bin"} <= copied
+    assert {"README.md", "pytorch_model.txt", "notes.bin"} <= copied
     assert not copied & set(left)
 
 
@@ -269,12 +282,97 @@ def test_what_is_not_the_files_fault_is_raised(tmp_path, monkeypatch):
         verify(tmp_path)
 
 
+@pytest.fixture
+def without_links(tmp_path):
+    model = sparse_marian()
+    model.get_parameter(UP).data.zero_()
+    save_sparse(model, tmp_path / "sparse")
+    assert {layer.name: layer.links for layer in inspect_file(tmp_path / "sparse").layers}[UP] == 0
+    return model
+
+
+def test_a_layer_without_links_is_sound(without_links, tmp_path):
+    found = verify(tmp_path / "sparse")
+    assert found.passed, found
+    densify(tmp_path / "sparse", tmp_path / "dense")
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "dense")
+    assert_same_weights(without_links, loaded)
+
+
+def test_links_are_counted_in_a_layer_that_is_stored_dense(tmp_path):
+    model = sparse_marian(0.01)
+    save_sparse(model, tmp_path)
+    layers = {layer.name: layer for layer in inspect_file(tmp_path).layers}
+    assert layers[UP].layout == "dense"
+    assert layers[UP].sparsity > 0
+    weight = model.get_parameter(UP).data.clone()
+    weight[weight != 0] *= torch.arange(int((weight != 0).sum())).clamp(max=1)  # the first: 0
+    stored = load_file(weights(tmp_path))
+    save_file(stored | {UP: weight}, weights(tmp_path), metadata={"format": "pt"})
+    checks = {check.name: check for check in verify(tmp_path).checks}
+    assert not checks["links"].passed
+    assert checks["links"].detail == UP
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint of the Trainer, whose new links have the weight 0 still."""
+    folder = tmp_path_factory.mktemp("run")
+    config = CHTsConfig(method="set", sparsity=0.8, update_interval=2, zeta=0.3)
+    tiny_trainer(
+        folder, [CHTsCallback(config)], steps=4, save_strategy="steps", save_steps=2
+    ).train()
+    return folder / "checkpoint-2"
+
+
+def test_of_a_training_checkpoint_the_masks_are_kept_and_the_trainers_state_is_not(
+    checkpoint, tmp_path
+):
+    names = {path.name for path in checkpoint.iterdir()}
+    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"} <= names
+    state, config = load_masks(checkpoint)
+    sparsify(checkpoint, tmp_path)
+    report = inspect_file(tmp_path)
+    assert (report.method, report.config) == ("set", config.to_dict())
+    links = {name: int(mask.sum()) for name, mask in state["masks"].items()}
+    assert {layer.name: layer.links for layer in report.layers} == links
+    stored = load_file(checkpoint / "model.safetensors")
+    assert sum(links.values()) > sum(int((stored[name] != 0).sum()) for name in links)
+    assert verify(tmp_path).passed
+    plain = AutoModelForSeq2SeqLM.from_pretrained(checkpoint)
+    assert_same_weights(plain, load_sparse(tmp_path))
+    (weight_file,) = report.files
+    assert {p.name for p in tmp_path.iterdir()} - names == {weight_file}
+    left = names & {p.name for p in tmp_path.iterdir()}
+    assert left == {"config.json", "generation_config.json"}
+
+
+def test_masks_of_another_model_are_refused(dense, checkpoint, tmp_path):
+    shutil.copy(checkpoint / MASK_FILE, dense)
+    with pytest.raises(MaskFileError, match="is of another model: .* has the shape"):
+        sparsify(dense, tmp_path / "out")
+
+
+def test_files_are_put_on_the_disk_where_that_needs_the_right_to_write(tmp_path, monkeypatch):
+    """As on Windows."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def fsync(handle: int) -> None:
+        readable = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        if readable and not stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save_sparse(sparse_marian(), tmp_path, dense_copy=True)
+    assert verify(tmp_path / "sparse").passed
+
+
 def test_verification_names_each_check_and_what_it_found(tmp_path):
     model = sparse_marian()
     save_sparse(model, tmp_path)
     found = verify(tmp_path)
     assert found.passed
-    names = ["config", "headers", "model", "checksums", "links", "zeros", "finite"]
+    names = ["config", "headers", "model", "checksums", "links", "finite"]
     assert [check.name for check in found.checks] == names
     assert "MarianMTModel" in found.checks[2].detail
     links = sum(int(mask.sum()) for mask in nonzero(model).values())

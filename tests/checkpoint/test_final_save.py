@@ -7,13 +7,14 @@ import json
 
 import pytest
 import torch
+from accelerate import Accelerator
 from transformers import AutoModelForSeq2SeqLM
 
 from chts_hf import CHTsCallback, CHTsConfig, load_sparse, save_sparse
 from chts_hf.checkpoint.inspection import inspect_file
 from chts_hf.inference import compact
 from tests.builders import tiny_marian, tiny_trainer
-from tests.checkpoint.sparse_models import assert_same_weights
+from tests.checkpoint.sparse_models import UP, assert_same_weights
 
 
 def _config(**changes) -> CHTsConfig:
@@ -65,12 +66,47 @@ def test_every_way_to_save_is_sparse_but_those_with_other_options(trained, tmp_p
     assert _is_sparse(tmp_path / "plain")
     model.save_pretrained(tmp_path / "variant", variant="fp32")
     assert not _is_sparse(tmp_path / "variant")
-    model.save_pretrained(tmp_path / "state", state_dict=model.state_dict())
-    assert not _is_sparse(tmp_path / "state")
     model.save_pretrained(tmp_path / "not the main process", is_main_process=False)
     assert not (tmp_path / "not the main process").exists()
     model.save_pretrained(tmp_path / "checkpoint-7")
     assert not _is_sparse(tmp_path / "checkpoint-7")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"safe_serialization": True}, {"save_function": torch.save}, {"save_original_format": True}],
+    ids=str,
+)
+def test_options_that_ask_for_nothing_leave_it_sparse(trained, tmp_path, caplog, option):
+    model = trained[0].model
+    model.save_pretrained(tmp_path, is_main_process=True, **option)
+    assert _is_sparse(tmp_path)
+    assert_same_weights(model, load_sparse(tmp_path))
+    assert "densely" not in caplog.text
+
+
+def test_a_state_dict_of_the_whole_model_is_what_is_saved(trained, tmp_path):
+    model = trained[0].model
+    state = Accelerator().get_state_dict(model)
+    state |= {name: 2 * state[name] for name in trained[1].sparsifier.masks}
+    model.save_pretrained(tmp_path, save_function=torch.save, state_dict=state)
+    report = inspect_file(tmp_path)
+    links = {name: int(mask.sum()) for name, mask in trained[1].sparsifier.masks.items()}
+    assert {layer.name: layer.links for layer in report.layers} == links
+    doubled = copy.deepcopy(model)
+    doubled.load_state_dict(state)
+    before = model.get_parameter(UP)
+    assert not torch.equal(doubled.get_parameter(UP), before)
+    assert_same_weights(doubled, load_sparse(tmp_path))
+
+
+def test_a_state_dict_of_something_else_is_saved_densely_and_said(trained, tmp_path, caplog):
+    model = trained[0].model
+    state = model.state_dict()
+    del state["model.encoder.layers.0.fc1.bias"]
+    model.save_pretrained(tmp_path, state_dict=state)
+    assert not _is_sparse(tmp_path)
+    assert "saved densely, because of a state_dict that is not the model's" in caplog.text
 
 
 def test_a_copy_saves_itself(trained, tmp_path):

@@ -27,6 +27,7 @@ from chts_hf import (
     register_method,
 )
 from chts_hf.checkpoint.mask_file import MASK_FILE, load_masks, save_masks
+from chts_hf.checkpoint.mask_header import CHECKSUM, header_checksum
 from tests.builders import tiny_marian
 from tests.checkpoint.damage import FUZZ, JSON, flip
 from tests.checkpoint.sparse_models import UP
@@ -72,6 +73,9 @@ def read(checkpoint: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 
 def write(checkpoint: Path, header: Any, tensors: dict[str, torch.Tensor]) -> None:
+    """Write a mask file whose header has a checksum that fits it."""
+    if not isinstance(header, str):
+        header = header | {CHECKSUM: header_checksum(header)}
     text = header if isinstance(header, str) else json.dumps(header)
     save_file(tensors, checkpoint / MASK_FILE, metadata={"chts_hf": text})
 
@@ -121,6 +125,16 @@ TEXTS = {
     "a number": "7",
     "a key twice": '{"format_version": 1, "format_version": 1}',
 }
+
+
+def assert_same_state(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if name in ("masks", "ever", "history"):
+            assert found[name].keys() == value.keys()
+            assert all(torch.equal(found[name][layer], value[layer]) for layer in value), name
+        else:
+            assert found[name] == value, name
 
 
 def assert_refused(copied: Path, message: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -175,6 +189,31 @@ def test_an_older_checkpoint_of_a_known_method_is_found(copied, caplog):
     header["config"]["method"] = "chtz"
     write(copied / "checkpoint-2", header, tensors)
     assert_refused(copied, "method='chtz', which is not registered", caplog)
+
+
+def test_one_bit_of_a_counter_is_damage(copied, caplog):
+    path = copied / "checkpoint-2" / MASK_FILE
+    data = path.read_bytes()
+    field = rb"\"step_count\": "
+    assert data.count(field + b"2") == 1
+    path.write_bytes(data.replace(field + b"2", field + b"3"))
+    assert_refused(copied, r"its header is not as it was written.*header_checksum", caplog)
+
+
+def test_a_file_from_before_headers_had_checksums_is_read(copied, run):
+    header, tensors = read(copied / "checkpoint-2")
+    del header[CHECKSUM]
+    write(copied / "checkpoint-2", json.dumps(header), tensors)
+    assert_same_state(load_masks(copied / "checkpoint-2")[0], load_masks(run / "checkpoint-2")[0])
+    assert last_complete_checkpoint(copied) == str(copied / "checkpoint-2")
+
+
+@pytest.mark.parametrize(("step", "found"), [(1, "checkpoint-2"), (3, "checkpoint-1")])
+def test_masks_of_a_later_step_than_the_checkpoint_are_not_its_own(copied, step, found):
+    """Fewer steps there may be: those that a loss scaler skipped do not count."""
+    header, tensors = read(copied / "checkpoint-2")
+    write(copied / "checkpoint-2", header | {"step_count": step}, tensors)
+    assert last_complete_checkpoint(copied) == str(copied / found)
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -235,10 +274,11 @@ def test_any_damage_of_the_file_is_read_or_refused(copied, run, position, bit, c
         path.write_bytes(path.read_bytes()[:position])
     else:
         flip(path, position, bit)
-    expected = load_masks(run / "checkpoint-2")[0]["masks"]
+    expected, config = load_masks(run / "checkpoint-2")
     try:
-        found = load_masks(copied / "checkpoint-2")[0]["masks"]
+        found, its_config = load_masks(copied / "checkpoint-2")
     except MaskFileError:
         return
     assert not cut
-    assert all(torch.equal(mask, expected[name]) for name, mask in found.items())
+    assert its_config == config
+    assert_same_state(found, expected)

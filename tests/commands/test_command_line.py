@@ -94,6 +94,44 @@ def test_a_config_that_is_no_json_is_one_line(name, tmp_path, capsys):
     assert "Traceback" not in printed.err
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (
+            ModuleNotFoundError("No module named 'scipy.stats'"),
+            "; pip install '.[analysis]' has it",
+        ),
+        (
+            ImportError(
+                "\nMarianTokenizer requires the SentencePiece library\nbut it was not found"
+            ),
+            "; pip install '.[recipes]' has it",
+        ),
+        (ModuleNotFoundError("No module named 'frobnicate'"), "'frobnicate'"),
+    ],
+)
+def test_a_package_that_is_missing_is_one_line(monkeypatch, capsys, error, advice):
+    def run(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("chts_hf.commands.methods._run", run)
+    assert cli.main(["methods"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("chts-hf: error: ")
+    assert said.endswith(f"{advice}\n")
+    assert said.count("\n") == 1
+
+
+def test_every_package_of_an_extra_is_known_to_be_of_it():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    for extra in ("analysis", "recipes"):
+        listed = re.search(rf"^{extra} = \[(.*?)^\]", text, re.M | re.S)
+        assert listed is not None
+        packages = re.findall(r'"([\w-]+)[^"]*"', listed[1])
+        imported = {{"scikit-learn": "sklearn"}.get(name, name) for name in packages}
+        assert imported == {name for name, of in cli._EXTRAS.items() if of == extra}
+
+
 def test_a_reader_that_leaves_ends_the_command_quietly(monkeypatch, capsys):
     reader, writer = os.pipe()
     os.close(reader)

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
-from chts_hf import cli, load_sparse
+from chts_hf import CHTsConfig, cli, load_sparse, save_sparse
+from chts_hf.checkpoint.export import densify, sparsify
 from chts_hf.checkpoint.inspection import inspect_file
 from chts_hf.translation.tokenizers import TokenizerPair
 from tests.checkpoint.damage import edit, make_old, take_out
+from tests.checkpoint.sparse_models import sparse_marian
 from tests.commands.conftest import CONFIG
 
 
@@ -41,6 +43,17 @@ def test_inspect_prints_every_layer_every_kind_and_the_sum(saved, capsys):
     assert "sparsity 0.9" in printed
 
 
+def test_inspect_prints_settings_that_are_0_or_off(tmp_path, capsys):
+    config = CHTsConfig(method="set", sparsity=0.9, seed=0, percolation=False)
+    save_sparse(sparse_marian(), tmp_path, config=config)
+    assert cli.main(["inspect", str(tmp_path)]) == 0
+    settings = capsys.readouterr().out.partition("settings: ")[2]
+    assert "seed 0," in settings
+    assert "percolation False," in settings
+    assert "None" not in settings
+    assert "[]" not in settings
+
+
 def test_inspect_prints_json_that_adds_up(saved, capsys):
     assert cli.main(["inspect", str(saved / "sparse"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -62,8 +75,7 @@ def test_verify_passes_what_was_saved(saved, capsys):
     assert cli.main(["verify", str(saved / "sparse")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [
-        ["ok", name]
-        for name in ("config", "headers", "model", "checksums", "links", "zeros", "finite")
+        ["ok", name] for name in ("config", "headers", "model", "checksums", "links", "finite")
     ]
 
 
@@ -123,8 +135,12 @@ def test_export_takes_a_second_tokenizer_along(sparse, tmp_path):
     pair = TokenizerPair(TokenizerPair.load(sparse).source, TokenizerPair.load(sparse).source)
     assert not pair.joint
     pair.save(sparse)
+    densify(sparse, tmp_path / "dense")
+    sparsify(tmp_path / "dense", tmp_path / "sparse again")
     assert cli.main(["export", str(sparse), "--to", "dense", str(tmp_path / "out")]) == 0
-    assert not TokenizerPair.load(tmp_path / "out").joint
+    for made in ("dense", "sparse again", "out"):
+        assert not TokenizerPair.load(tmp_path / made).joint
+        assert not list((tmp_path / made).glob("_saving-*"))
 
 
 def test_export_does_not_write_over_a_folder(saved, tmp_path, capsys):

@@ -96,6 +96,16 @@ def test_a_model_that_cannot_translate_is_refused(tmp_path, say, capsys):
     assert "no encoder-decoder" in capsys.readouterr().err
 
 
+def test_a_model_without_a_tokenizer_says_so(sparse, say, capsys):
+    for path in sparse.glob("*token*"):
+        path.unlink()
+    say("a cat\n")
+    assert cli.main(["translate", str(sparse), *SHORT]) == 1
+    said = capsys.readouterr().err
+    assert f"chts-hf: error: {str(sparse)!r} has no tokenizer that can be loaded" in said
+    assert "tokenizer.save_pretrained(" in said
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("chts_hf.inference") is None, reason="no sparse products here"
 )

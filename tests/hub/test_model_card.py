@@ -13,10 +13,12 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from jinja2 import meta
 
-from chts_hf import CHTsConfig, SparseSizes, Sparsifier
+from chts_hf import CHTsConfig, SparseSizes, Sparsifier, save_sparse
 from chts_hf.checkpoint import model_card as cards
 from chts_hf.checkpoint.model_card import model_card
+from chts_hf.translation.tokenizers import TokenizerPair, train_tokenizer
 from tests.builders import tiny_marian
+from tests.checkpoint.sparse_models import sparse_marian
 from tests.hub.metadata import problems_of
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
@@ -97,6 +99,22 @@ def test_the_card_has_the_sections_of_the_template(card):
     assert "{{" not in card.content
     assert "{%" not in card.content
     assert "\n\n\n" not in card.text
+
+
+def test_two_vocabularies_are_both_loaded(stats, tmp_path, monkeypatch):
+    """The card's own lines translate with the tokenizer of each side."""
+    sides = [train_tokenizer(["a cat sleeps"], 262), train_tokenizer(["eine Katze"], 261)]
+    save_sparse(sparse_marian(), tmp_path / "me")
+    TokenizerPair(*sides).save(tmp_path / "me")
+    monkeypatch.chdir(tmp_path)
+    card = model_card("me", CHTsConfig(), stats, two_tokenizers=True)
+    code = re.search(r"```python\n(.*?)```", section(card, "Use it"), re.S)
+    assert code is not None
+    names: dict[str, Any] = {}
+    exec(code[1], names)
+    found = names["tokenizers"]
+    assert [len(found.source), len(found.target)] == [len(side) for side in sides]
+    assert len(sides[0]) != len(sides[1])
 
 
 def test_the_template_names_what_it_is_given(monkeypatch, stats):

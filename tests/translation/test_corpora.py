@@ -127,7 +127,7 @@ class TestErrors:
 
     def test_damaged_gzip(self, tmp_path: Path) -> None:
         whole = gzip.compress(b"hello\n" * 1000)
-        for raw in (b"not gzip", whole[: len(whole) // 2]):
+        for raw in (b"not gzip", whole[: len(whole) // 2], whole[:10] + b"\xff" * 99):
             (tmp_path / "a.gz").write_bytes(raw)
             with pytest.raises(ValueError, match="not a readable gzip file"):
                 corpora.read_lines(tmp_path / "a.gz")

@@ -68,6 +68,12 @@ def test_colours_come_first(tmp_path: Path) -> None:
         (b"PNG\0 and more", "is no IDX file: it begins with b'PNG"),
         (idx(PIXELS)[:-1], "has 135 bytes; its header asks for 136"),
         (idx(PIXELS) + b"x", "has 137 bytes; its header asks for 136"),
+        (idx(PIXELS)[:6], "has 6 bytes; its header alone has 16"),
+        (gzip.compress(idx(PIXELS))[:-30], "a' is not a readable gzip file: .*ended before"),
+        (
+            gzip.compress(idx(PIXELS))[:10] + b"\xff" * 99,
+            "a' is not a readable gzip file: Error -3",
+        ),
     ],
 )
 def test_bad_idx_files(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -75,6 +81,26 @@ def test_bad_idx_files(tmp_path: Path, content: bytes | None, message: str) -> N
         (tmp_path / "a").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         images.read_idx(tmp_path / "a")
+
+
+def test_bad_npz_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x_test=PIXELS, y_test=LABELS)
+    whole = path.read_bytes()
+    for content in (whole[:-30], b"{}", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.npz is no \.npz file, or was cut off"):
+            images.load_files({"test": "a.npz"}, {}, tmp_path)
+    refused = 0
+    for position in range(len(whole)):  # one bit of each byte
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        try:
+            found = images.load_files({"test": "a.npz"}, {}, tmp_path)["test"]
+        except ValueError:
+            refused += 1
+        else:
+            assert_same(found, PIXELS)
+    assert refused > len(whole) / 2
 
 
 def test_files_that_do_not_go_together(tmp_path: Path) -> None:
