@@ -55,7 +55,8 @@ class History:
         """
         if step not in self.frames:
             raise ValueError(f"no masks were kept at step {step}; there are {self.frames}")
-        path, masks = _mask_file(self.folder, step), {}
+        path = _mask_file(self.folder, step)
+        masks = {}
         try:
             with safe_open(path, framework="pt") as file:
                 for name, layer in self.layers.items():

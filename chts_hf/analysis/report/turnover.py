@@ -64,7 +64,8 @@ def turnover(run: RunData) -> Section:
 
 def _why(before: float, links: float, regrown: float, config: Mapping[str, Any]) -> str:
     """Why an update removed more links than ζ says, in brackets; empty where it did not."""
-    zeta, why = config.get("zeta"), []
+    zeta = config.get("zeta")
+    why = []
     if before > links:
         why.append(f"{(before - links) / before:.0%} for good, as the density fell")
     # Layers differ, and links whose neuron died on the other side go with it.
