@@ -60,8 +60,10 @@ def provenance(summary: Summary) -> str:
 
 def _tested_on(recipe: Mapping[str, Any]) -> str:
     """Which checkpoint was tested, and on what."""
-    best = recipe.get("load_best_model_at_end")
-    checkpoint = "best checkpoint on validation" if best else "last checkpoint"
+    checkpoint = "last checkpoint"
+    if recipe.get("load_best_model_at_end"):
+        since = recipe.get("best_model_from_step")
+        checkpoint = "best checkpoint on validation" + (f" from step {since} on" if since else "")
     file = recipe.get("test_file")
     return f"{checkpoint}, on {f'`{file}`' if file else 'the test part of the data'}"
 

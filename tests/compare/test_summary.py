@@ -149,6 +149,10 @@ def test_a_page_says_which_checkpoint_was_tested_on_what(tmp_path: Path) -> None
     )
     page = comparison_section(summarise(made, records(made), quick))
     assert "Test: best checkpoint on validation, on `test_2016.{lang}`. BLEU" in page
+    bounded = {"load_best_model_at_end": True, "best_model_from_step": 40}
+    made = comparison(tmp_path, options=bounded)
+    page = comparison_section(summarise(made, records(made), quick))
+    assert "Test: best checkpoint on validation from step 40 on, on the test part" in page
 
 
 def test_while_runs_are_missing_the_best_is_of_the_seeds_shared_with_the_row(
