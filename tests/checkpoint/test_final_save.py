@@ -75,7 +75,7 @@ def test_every_way_to_save_is_sparse_but_those_with_other_options(trained, tmp_p
 @pytest.mark.parametrize(
     "option",
     [{"safe_serialization": True}, {"save_function": torch.save}, {"save_original_format": True}],
-    ids=str,
+    ids=lambda option: next(iter(option)),
 )
 def test_options_that_ask_for_nothing_leave_it_sparse(trained, tmp_path, caplog, option):
     model = trained[0].model
