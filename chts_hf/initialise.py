@@ -164,8 +164,8 @@ def sparsities_from_links(
     if links == 0:
         raise ValueError(
             f"{target.name} {tuple(mask.shape)} would begin without any link: all of its weights, "
-            f"or of its mask in masks, are 0. Keep it dense with {_exclude(target)}, or have its "
-            'first links drawn with overrides={pattern: {"init": "er"}}'
+            f"or of its mask in masks, are 0. Keep it dense with {how_to_exclude(target)}, or have "
+            'its first links drawn with overrides={pattern: {"init": "er"}}'
         )
     sparsity = 1 - links / mask.numel()
     if config.density_schedule == "constant":
@@ -178,11 +178,12 @@ def _refuse_empty(target: Target, size: int, final: float) -> None:
     if topology.link_count(size, final) == 0:
         raise ValueError(
             f"sparsity={final} would remove every link of {target.name} {target.shape}; "
-            f"choose a lower sparsity, or keep this layer dense with {_exclude(target)}"
+            f"choose a lower sparsity, or keep this layer dense with {how_to_exclude(target)}"
         )
 
 
-def _exclude(target: Target) -> str:
+def how_to_exclude(target: Target) -> str:
+    """What to say in a configuration so that a layer stays dense."""
     return f"exclude=[{target.parameter_name.removesuffix('.weight')!r}]"
 
 

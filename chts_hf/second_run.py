@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from chts_hf import topology
 from chts_hf.config import CHTsConfig
 from chts_hf.distributed.layout import Gathered, local, reshard
-from chts_hf.initialise import layer_sparsities
+from chts_hf.initialise import how_to_exclude, layer_sparsities
 from chts_hf.sharded_update import link_counts
 from chts_hf.sparsifier import Sparsifier
 from chts_hf.targets import Target, find_targets
@@ -50,8 +50,8 @@ def links_to_keep(
         if target.parameter_name not in before.masks:
             raise ValueError(
                 f"{target.name} was left dense in the training before, so it has no links that a "
-                "second train() could go on with; leave it dense with "
-                f"exclude=[{target.parameter_name.removesuffix('.weight')!r}], or: {_ANEW}"
+                f"second train() could go on with; leave it dense with {how_to_exclude(target)}, "
+                f"or: {_ANEW}"
             )
     _check_sparsity(before, targets, config)
     _warn_of_other_weights(before, targets)

@@ -20,6 +20,7 @@ from torch import Tensor
 from chts_hf.analysis.links import LinkHistory, returned_at_random
 from chts_hf.analysis.network import Chain, Mask, as_mask
 from chts_hf.bits import pack_bits, unpack_bits
+from chts_hf.whole_file import whole_file
 
 FOLDER = "topology"
 _LAYERS, _HISTORY = "layers.json", "history.jsonl"
@@ -122,9 +123,8 @@ class HistoryWriter:
     def frame(self, step: int, masks: Mapping[str, Tensor]) -> None:
         """Keep (out, in) masks."""
         packed = {name: pack_bits(mask) for name, mask in masks.items()}
-        path = _mask_file(self.folder, step)
-        save_file(packed, _part(path))
-        _part(path).replace(path)
+        with whole_file(_mask_file(self.folder, step)) as part:
+            save_file(packed, part)
 
 
 def read_history(run_folder: str | Path) -> History | None:
@@ -185,14 +185,8 @@ def _json_object(text: str) -> dict[str, Any] | None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
-    _part(path).write_text(text, encoding="utf-8")
-    _part(path).replace(path)
-
-
-def _part(path: Path) -> Path:
-    """A file's name until it is complete."""
-    return path.with_name(path.name + ".part")
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _mask_file(folder: Path, step: int) -> Path:

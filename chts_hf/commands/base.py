@@ -71,13 +71,7 @@ def from_zero(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: it is no whole number of at least 0.
     """
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or above")
-    return number
+    return _whole_number(text, 0, ", 0 or above")
 
 
 def pattern(text: str) -> re.Pattern[str]:
@@ -100,10 +94,14 @@ def positive(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: it is no whole number above 0.
     """
+    return _whole_number(text, 1, " above 0")
+
+
+def _whole_number(text: str, least: int, which: str) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number{which}")
     return number

@@ -13,6 +13,7 @@ from chts_hf.compare.lengths import length_ratio, loop_percent
 from chts_hf.compare.significance import decode_statistics
 from chts_hf.compare.spec import Comparison, Run, differing
 from chts_hf.config import CHTsConfig
+from chts_hf.whole_file import whole_file
 
 #: Series of a curve: its name in the record → the key of the Trainer's log entries.
 SERIES = {
@@ -188,6 +189,5 @@ def write_record(folder: Path, run: Run, record: Mapping[str, Any]) -> None:
         f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}"
         for name, value in record.items()
     ]
-    part = path.with_suffix(".part")
-    part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
