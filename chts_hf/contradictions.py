@@ -91,12 +91,25 @@ def refuse_idle_density(given: Mapping[str, Any], config: CHTsConfig) -> None:
     """
     if given["density_schedule"] is not None or config.density_schedule != "constant":
         return
-    told = {name: given[name] for name in ("initial_sparsity", "decay_end")}
-    for pattern, changes in config.overrides.items():
-        told[f"overrides[{pattern!r}]: initial_sparsity"] = changes.get("initial_sparsity")
-    for name, value in told.items():
-        if value is not None and value != METHODS[config.method].ingredients.get(name):
+    if config.is_dense:  # told what the others of a sweep are told, as with its sparsity
+        return
+    why = f"has no effect, as method={config.method!r} keeps its density"
+    preset = METHODS[config.method].ingredients
+    for name in idle_density(config.method):
+        if given[name] is not None and given[name] != preset.get(name):
             raise ValueError(
-                f"{name}={value!r} has no effect, as method={config.method!r} keeps its density; "
-                "leave it out (in replace, make it None), or choose another density_schedule"
+                f"{name}={given[name]!r} {why}; leave it out (None in replace, null in YAML and on "
+                "the command line), or choose a density_schedule"
             )
+    for pattern, changes in config.overrides.items():
+        if changes.get("initial_sparsity") is not None:
+            raise ValueError(
+                f"overrides[{pattern!r}]: initial_sparsity={changes['initial_sparsity']!r} {why}; "
+                "give overrides without it, or choose a density_schedule"
+            )
+
+
+def idle_density(method: str) -> tuple[str, ...]:
+    """The fields that say how the density falls, where the method by itself keeps it."""
+    keeps = method in METHODS and METHODS[method].ingredients["density_schedule"] == "constant"
+    return ("initial_sparsity", "decay_end") if keeps else ()

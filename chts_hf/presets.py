@@ -75,5 +75,6 @@ def refuse_false_name(values: Mapping[str, Any]) -> None:
                 f"method={own.name!r} with all ingredients of {other.name!r}: {what}. "
                 "dataclasses.replace and to_dict copy what the method had filled in; "
                 f"config.replace(method={own.name!r}) changes it too. If {other.name!r} is meant, "
-                f"write method={other.name!r}"
+                f"write method={other.name!r}. To go on with a run that was made so: "
+                "CHTsConfig.from_saved(fields), which takes a saved configuration as it is"
             )

@@ -37,6 +37,8 @@ _FFN_ROLES = {
     }.items()
     for role in roles
 }
+# Names that any two layers may have: they tell a role inside a numbered block alone.
+_ANYBODYS = ("ffn", "w1", "w2", "w3", "linear1", "linear2")
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _CROSS = re.compile(r"enc_?dec|encoder_attn|cross", re.IGNORECASE)
 # Parts of a name that only wrap the projection before them: BERT's "output.dense", PEFT's base.
@@ -55,6 +57,8 @@ def role_of(name: str) -> tuple[str, str] | None:
     if attention is None:
         if leaf.isdigit() and path and path[-1] == "hidden":
             return "mlp.hidden", ".".join(path)
+        if leaf in _ANYBODYS and not any(part.isdigit() for part in path):
+            return None
         role = _FFN_ROLES.get(leaf)
         return (f"ffn.{role}", ".".join(path)) if role else None
     role = _ATTENTION_ROLES.get(leaf)

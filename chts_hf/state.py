@@ -51,8 +51,11 @@ def _fingerprints(
     return {name: fingerprint(whole) for name, whole in gathered if whole is not None}
 
 
-#: Fields of a configuration that a run which goes on may change: they act from then on.
-MAY_CHANGE = ("update_interval", "rewarm_steps", "zeta", "t_end", "init", "init_options")
+#: Fields of a configuration that a run which goes on may change: they act from then on, or, as
+#: ``exclude``, say which layers are sparse, and these are compared by their masks.
+MAY_CHANGE = (
+    "update_interval", "rewarm_steps", "zeta", "t_end", "init", "init_options", "exclude",
+)  # fmt: skip
 
 
 def check_config(saved: Mapping[str, Any], config: CHTsConfig) -> None:
@@ -66,10 +69,12 @@ def check_config(saved: Mapping[str, Any], config: CHTsConfig) -> None:
         ValueError: names each field that differs, and both values.
     """
     saved = CHTsConfig.from_saved(saved).to_dict()  # its values as JSON has them, as now
+    keeps = saved["density_schedule"] == config.density_schedule == "constant"
+    free = (*MAY_CHANGE, *(("initial_sparsity", "decay_end") if keeps else ()))
     differing = [
         f"{name} was {saved[name]!r} and is {now!r}"
         for name, now in config.to_dict().items()
-        if name not in MAY_CHANGE and saved[name] != now
+        if name not in free and saved[name] != now
     ]
     if differing:
         raise ValueError(
@@ -123,7 +128,9 @@ def _check_masks(
     if missing or extra:
         raise ValueError(
             f"the masks are of another model or configuration: missing {missing[:3]}, "
-            f"unexpected {extra[:3]}"
+            f"unexpected {extra[:3]}. To go on without masks that are missing, name their layers "
+            "in exclude; a layer that was frozen (requires_grad=False) since its mask was saved "
+            "has to be unfrozen until the masks are taken up"
         )
     for name, mask in state["masks"].items():
         if mask.shape != parameters[name].shape:

@@ -19,6 +19,8 @@ from chts_hf.roles import fused_roles, role_of
 
 #: Why a layer stays dense that no rule, or no pattern of ``targets``, names.
 UNNAMED = "has a name that no rule recognises"
+#: Likewise one that may be trained at another time.
+FROZEN = "is frozen (requires_grad=False)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +147,7 @@ def sort_layers(model: nn.Module, config: CHTsConfig) -> tuple[list[Target], dic
         elif id(weight) in taken:
             reasons[name] = f"shares its weight with {taken[id(weight)]}"
         elif not weight.requires_grad:
-            reasons[name] = "is frozen (requires_grad=False)"
+            reasons[name] = FROZEN
         else:
             reasons[name] = ""
             taken[id(weight)] = name
@@ -182,7 +184,7 @@ def _refuse_idle_patterns(
             found = _classify(name, config)
             if found is not None and found[0] != kind:
                 matched[name] = matched[name] or f"is one of targets[{found[0]!r}] already"
-        if all(matched.values()):
+        if all(why not in ("", FROZEN) for why in matched.values()):
             raise ValueError(
                 f"targets[{kind!r}]: {pattern!r} makes no layer sparse. {_because(matched)}"
             )

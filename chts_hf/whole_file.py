@@ -11,7 +11,8 @@ from pathlib import Path
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a name to write a file under; it gets its own name when it is complete.
 
-    Until then, and after an error, what was there under its own name stays.
+    Until then, and after an error, what was there under its own name stays. What a killed process
+    leaves is called ``NAME.part``.
 
     Args:
         path: the file's own name.
@@ -21,5 +22,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         ...     part.write_text("all of it")
     """
     part = path.with_name(path.name + ".part")
-    yield part
-    part.replace(path)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

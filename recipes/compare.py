@@ -42,6 +42,7 @@ from chts_hf.compare.record import (  # noqa: E402
     changes_since,
     find_record,
     make_record,
+    moved_since,
     read_record,
     write_record,
 )
@@ -170,12 +171,16 @@ def recipe_options(words: Sequence[str]) -> dict[str, Any]:
 
 
 def state_of(comparison: Comparison, run: Run, results: Path) -> str:
-    """Where a run's record is, and whether it was made with another recipe; or that it is to do."""
+    """Where a run's record is, and what it was made with that would be another now; or to do."""
     found = find_record(results, comparison, run)
     if found is None:
         return "to do"
-    changed = changes_since(found[1], comparison, run)
-    return f"{found[0]}" + (f", made with another recipe ({'; '.join(changed)})" if changed else "")
+    path, record = found
+    if changed := changes_since(record, comparison, run):
+        return f"{path}, made with another recipe ({'; '.join(changed)})"
+    if moved := moved_since(record, comparison, run):
+        return f"{path}, its data was elsewhere ({'; '.join(moved)})"
+    return str(path)
 
 
 def make_job(comparison: Comparison, run: Run, folder: Path) -> Job:

@@ -134,6 +134,7 @@ def test_a_fall_that_never_happens_is_refused(fields, words):
     with pytest.raises(ValueError, match=words):
         CHTsConfig(**fields)
     CHTsConfig(density_schedule="cubic", **fields)
+    CHTsConfig(**fields | {"method": "dense"})  # one of a sweep, as with its sparsity
     # A file says that the density is constant, and one of a run made before must be read.
     written = CHTsConfig(method=fields.get("method", "chts")).to_dict() | fields
     assert CHTsConfig.from_dict(written).to_dict() == written

@@ -341,8 +341,14 @@ def test_a_state_of_another_configuration_is_refused():
         config = CHTsConfig.from_dict(sparsifier.config.to_dict() | changes)
         with pytest.raises(ValueError, match=f"another configuration: {message}"):
             Sparsifier(model, optimizer, config, total_steps=100, state=state)
-    may = CHTsConfig.from_dict(sparsifier.config.to_dict() | {"update_interval": 17, "t_end": 0.5})
-    again = Sparsifier(model, optimizer, may, total_steps=100, state=state)
+    # What acts from then on may change, and what has no effect, and names of what is dense anyway.
+    may = sparsifier.config.to_dict() | {"update_interval": 17, "t_end": 0.5}
+    may |= {"exclude": ["lm_head"], "initial_sparsity": 0.4}
+    fewer = CHTsConfig.from_dict(may | {"exclude": ["decoder"]})
+    with pytest.raises(ValueError, match=r"unexpected \['model.decoder.*unfrozen until"):
+        Sparsifier(model, optimizer, fewer, total_steps=100, state=state)
+    config = CHTsConfig.from_dict(may)
+    again = Sparsifier(model, optimizer, config, total_steps=100, state=state)
     assert all(torch.equal(again.masks[name], mask) for name, mask in state["masks"].items())
 
 

@@ -188,17 +188,14 @@ def test_a_pattern_that_matches_nothing_is_refused(fields, words):
         find_targets(tiny_marian(), CHTsConfig(**fields))
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_a_pattern_of_frozen_or_shared_layers_says_so(tied):
+def test_a_pattern_of_layers_with_shared_weights_says_so():
     model = tiny_marian(encoder_layers=2)
     first, second = model.model.encoder.layers
-    if tied:
-        second.fc1.weight = first.fc1.weight
-        words = r"targets\['b'\].*layers.1.fc1 shares its weight with model.*layers.0.fc1"
-    else:
-        second.fc1.weight.requires_grad_(False)
-        words = r"targets\['b'\].*layers.1.fc1 is frozen \(requires_grad=False\)"
     patterns = {"a": r".*encoder\.layers\.0\.fc1", "b": r".*encoder\.layers\.1\.fc1"}
+    second.fc1.weight.requires_grad_(False)  # to be left alone, whatever names it
+    assert [target.kind for target in find_targets(model, CHTsConfig(targets=patterns))] == ["a"]
+    second.fc1.weight = first.fc1.weight
+    words = r"targets\['b'\].*layers.1.fc1 shares its weight with model.*layers.0.fc1"
     with pytest.raises(ValueError, match=words):
         find_targets(model, CHTsConfig(targets=patterns))
 
@@ -222,6 +219,16 @@ def test_a_fused_projection_is_split_only_where_its_parts_are_certain():
     model = ARCHITECTURES["Phi-3"].build()
     gate, up = (t for t in find_targets(model) if t.role in ("gate", "up"))
     assert (gate.parameter_name, gate.rows, up.rows) == (up.parameter_name, (0, 32), (32, 64))
+
+
+def test_names_that_any_two_layers_may_have_tell_a_role_inside_numbered_blocks_alone():
+    """The second of a plain network is its output, which is not for rules to make sparse."""
+    linears = [nn.Linear(4, 8), nn.Linear(8, 2)]
+    plain = nn.ModuleDict(dict(zip(("linear1", "linear2"), linears, strict=True)))
+    with pytest.raises(ValueError, match="linear1 has a name that no rule recognises"):
+        find_targets(plain)
+    blocks = nn.ModuleDict({"layers": nn.ModuleList([plain])})
+    assert [target.kind for target in find_targets(blocks)] == ["ffn.up", "ffn.down"]
 
 
 def test_a_target_is_shown_without_its_numbers():

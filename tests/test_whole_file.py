@@ -21,6 +21,7 @@ def test_an_error_on_the_way_leaves_the_file_before(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         _write_half(path)
     assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def _write_half(path):

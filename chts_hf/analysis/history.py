@@ -100,6 +100,8 @@ class HistoryWriter:
         records = _records(history) if step > 0 and history.is_file() else []
         kept = [record for record in records if record["step"] <= step]
         _write(history, "".join(f"{json.dumps(record)}\n" for record in kept))
+        for cut_off in self.folder.glob("*.part"):
+            cut_off.unlink()
         for frame in _frames(self.folder):
             if step == 0 or frame > step:
                 _mask_file(self.folder, frame).unlink()

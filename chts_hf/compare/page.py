@@ -60,4 +60,4 @@ def write_comparison(
     numbers = json.dumps(summary_data(summary), indent=2, ensure_ascii=False)
     (folder / "summary.json").write_text(numbers + "\n", encoding="utf-8")
     pictures = [prefix + path.name for path in draw_comparison(folder, summary)]
-    return summary, comparison_section(summary, pictures)
+    return summary, comparison_section(summary, pictures, made_otherwise(records, comparison))

@@ -126,15 +126,33 @@ def find_record(
 
     Returns:
         The file and what it holds; None if the run is not finished anywhere. A record of its own
-        is there also where its run was told otherwise: see :func:`read_record`.
+        is there also where its run was told otherwise: see :func:`read_record`. One that is shared
+        was told the same, and had its data in the same place or is known to have had the same
+        sentences as a record of its own.
     """
-    for one in (folder, *(folder.parent / setting for setting in comparison.shares)):
-        path = record_path(one, run)
-        if path.is_file():
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if one == folder or not changes_since(record, comparison, run):
-                return path, record
+    if (own := _read(folder, run)) is not None:
+        return record_path(folder, run), own
+    for setting in comparison.shares:
+        shared = _read(folder.parent / setting, run)
+        if shared is None or changes_since(shared, comparison, run):
+            continue
+        if not moved_since(shared, comparison, run) or _has_our_data(shared, folder, comparison):
+            return record_path(folder.parent / setting, run), shared
     return None
+
+
+def _read(folder: Path, run: Run) -> dict[str, Any] | None:
+    path = record_path(folder, run)
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def _has_our_data(record: Mapping[str, Any], folder: Path, comparison: Comparison) -> bool:
+    """Whether a record is of the same sentences as one in the comparison's own folder."""
+    own = (_read(folder, run) for run in comparison.runs())
+    return any(one.get("corpus") == record["corpus"] for one in own if one is not None)
 
 
 def changes_since(record: Mapping[str, Any], comparison: Comparison, run: Run) -> list[str]:

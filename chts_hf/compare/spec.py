@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from chts_hf.config import CHTsConfig
+from chts_hf.contradictions import idle_density
 
 #: The recipe's arguments that say where and how fast a run is done, not what comes out.
 EXECUTION = (
@@ -98,16 +99,18 @@ class Comparison:
         for seed in self.seeds:
             for sparsity in self.sparsities:
                 for label, chts in self.methods.items():
-                    wanted = {"method": label, "sparsity": sparsity, **self._shared(), **chts}
+                    own = {"method": label, **chts}
+                    wanted = {"sparsity": sparsity, **self._shared(own["method"]), **own}
                     config = CHTsConfig.from_dict(wanted)
                     wanted["sparsity"] = config.sparsity  # 0 for dense, which is then one run
                     found[Run(label, config.sparsity, seed, wanted)] = None
         return list(found)
 
-    def _shared(self) -> dict[str, Any]:
-        """The topology settings that all methods share."""
+    def _shared(self, method: str) -> dict[str, Any]:
+        """The topology settings that all methods share, as far as this one has use for them."""
         section = self.recipe.get(SECTION) or {}
-        return {name: value for name, value in section.items() if name not in _PER_RUN}
+        idle = () if "density_schedule" in section else idle_density(method)
+        return {n: value for n, value in section.items() if n not in (*_PER_RUN, *idle)}
 
     def arguments(self, run: Run) -> dict[str, Any]:
         """Everything that recipes/translation.py is told for a run, but its output folder."""

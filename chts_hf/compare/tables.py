@@ -16,12 +16,15 @@ _SMALLEST_P = 0.001
 _LEVEL = 0.05
 
 
-def comparison_section(summary: Summary, pictures: Sequence[str] = ()) -> str:
+def comparison_section(
+    summary: Summary, pictures: Sequence[str] = (), remarks: Sequence[str] = ()
+) -> str:
     """The whole section of a comparison: what was run, what is missing, tables and pictures.
 
     Args:
         summary: the comparison.
         pictures: their paths, as seen from the page.
+        remarks: sentences about its records, for above the tables.
     """
     comparison = summary.comparison
     parts = [
@@ -29,6 +32,7 @@ def comparison_section(summary: Summary, pictures: Sequence[str] = ()) -> str:
         provenance(summary),
         *(f"**Not comparable:** {text}." for text in summary.unlike),
         *(f"**Perhaps not comparable:** {text}." for text in summary.unknown),
+        *remarks,
         missing_text(comparison, summary.missing),
         quality_table(summary.comparison, summary.rows),
         difference_table(summary.comparison, summary.rows),

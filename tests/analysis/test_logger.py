@@ -187,6 +187,7 @@ def test_a_run_that_was_killed_in_the_midst_of_a_line_is_resumed(tmp_path):
     history = tmp_path / "topology" / "history.jsonl"
     whole = history.read_text()
     history.write_text(whole[:-40])
+    (history.parent / "masks-00000009.safetensors.part").write_text("half")
     assert [r["step"] for r in read_history(tmp_path).records] == [0, 2, 4, 6]
     run(tmp_path, resume=str(tmp_path / "checkpoint-6"), **saved)
     assert history.read_text() == whole

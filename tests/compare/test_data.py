@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chts_hf.compare.page import made_otherwise, read_records
+from chts_hf.compare.page import made_otherwise, read_records, write_comparison
 from chts_hf.compare.record import find_record, read_record, write_record
 from chts_hf.compare.spec import Comparison, read_comparison
 from chts_hf.compare.summary import summarise
@@ -41,9 +41,18 @@ def test_records_with_digests_count_from_either_place(
     (moved,) = made_otherwise(folder, now)
     assert "elsewhere than it would be now (dataset_name was " in moved
     assert made_otherwise(folder, made) == []
-    # Another comparison that shares them finds them too.
-    mine = replace(now, setting="mine", shares=["made_up"])
-    assert len(read_records(tmp_path / "mine", mine)) == len(now.runs())
+    assert moved in write_comparison(now, folder, tmp_path / "page")[1]
+    # Another comparison shares them from where they were made, and from elsewhere once a record of
+    # its own has the same sentences.
+    own, *others = now.runs()
+    for theirs in (made, now):
+        mine = replace(theirs, setting="mine", shares=["made_up"])
+        found = read_records(tmp_path / "mine", mine)
+        assert found.keys() == (set(mine.runs()) if theirs is made else set())
+    write_record(tmp_path / "mine", own, record(now, own, corpus={"train": "cc"}))
+    assert read_records(tmp_path / "mine", mine).keys() == {own}
+    write_record(tmp_path / "mine", own, record(now, own, corpus=SENTENCES))
+    assert read_records(tmp_path / "mine", mine).keys() == {own, *others}
     # Another recipe is one still.
     longer = replace(now, recipe={**now.recipe, "max_steps": 2000})
     with pytest.raises(ValueError, match=r"another recipe \(max_steps was 1000 and is 2000\)"):

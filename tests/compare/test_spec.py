@@ -136,3 +136,16 @@ def test_the_small_ablation_changes_one_ingredient_at_a_time() -> None:
         }
     assert configs["chtss"]["delta_start"] == 0.5
     assert [label for label in made.methods if made.is_baseline(label)] == ["chts"]
+
+
+def test_settings_shared_by_all_are_told_to_those_that_have_use_for_them(tmp_path: Path) -> None:
+    shared = {"chts": {"decay_end": 0.5, "initial_sparsity": 0.25, "zeta": 0.1}}
+    made = comparison(tmp_path, methods=["dense", "set", "chtss"], proposed=[], options=shared)
+    runs = {run.label: run.chts for run in made.runs()}
+    assert {label: chts["zeta"] for label, chts in runs.items()} == dict.fromkeys(runs, 0.1)
+    assert {label for label, chts in runs.items() if "decay_end" in chts} == {"chtss"}
+    assert runs["chtss"]["initial_sparsity"] == 0.25
+    # A method's own settings are refused where they have no effect.
+    half = {"set_half": {"method": "set", "decay_end": 0.5}}
+    with pytest.raises(ValueError, match="decay_end=0.5 has no effect, as method='set'"):
+        comparison(tmp_path, methods=["dense", half], proposed=[])

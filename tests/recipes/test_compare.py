@@ -210,6 +210,8 @@ def test_records_of_the_same_sentences_count_wherever_these_were(
     assert "another recipe" not in said
     moved = "dataset_name was '' and is 'embedded'; test_file was 'test.jsonl' and is None"
     assert f"elsewhere than it would be now ({moved})" in said
+    assert compare.main([*words, "--list"]) == 0
+    assert f"dense_seed0.json, its data was elsewhere ({moved})\n" in capsys.readouterr().out
     assert compare.main([*words, "--commit", "unknown"]) == 0  # nothing is left to run
     assert "2 of 2 runs are finished, 0 of them" in capsys.readouterr().out
     assert compare.main([words[0], str(files), *words[1:], "--report"]) == 0
