@@ -34,12 +34,12 @@ env: ## set up the environment (every other target does so by itself)
 	@"$(PYTHON)" scripts/environment.py --venv "$(VENV)" --torch-spec "$(TORCH_SPEC)"
 
 demo: env ## train a small sparse translator, score it and translate with it (output/demo)
-	rm -rf $(DEMO_OUT)
+	@if test -e $(DEMO_OUT)/all_results.json; then rm -rf $(DEMO_OUT); fi
 	$(RUN) recipes/translation.py configs/demo.yaml --output_dir $(DEMO_OUT)
 	$(RUN) recipes/unseen.py $(DEMO_OUT) --count 3
 
 digits: env ## train a sparse MLP on small images and cut its dead neurons out (output/digits)
-	rm -rf output/digits
+	@if test -e output/digits/all_results.json; then rm -rf output/digits; fi
 	$(RUN) recipes/image_classification.py configs/digits_mlp_chts_99.yaml --output_dir output/digits
 	$(RUN) recipes/compact_mlp.py output/digits configs/digits_mlp_chts_99.yaml
 

@@ -52,6 +52,7 @@ from chts_hf.compare.tables import missing_text, quality_table  # noqa: E402
 from chts_hf.runs.recipe import run_script  # noqa: E402
 from chts_hf.runs.report import git_commit  # noqa: E402
 from chts_hf.runs.resume import STOPPED  # noqa: E402
+from chts_hf.translation.arguments import refuse_mistakes  # noqa: E402
 
 TRANSLATION = Path(__file__).resolve().with_name("translation.py")
 REPOSITORY = TRANSLATION.parents[1]
@@ -80,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "--commit HASH, or --commit unknown where nobody can tell"
         )
     jobs = [make_job(comparison, run, output / run.name) for run in missing]
+    for run in missing[:1]:  # its mistakes would be every run's
+        refuse_mistakes([str(config_file(comparison, output / run.name))])
     progress = Progress(len(runs), len(runs) - len(jobs))
 
     def finish(job: Job) -> None:
@@ -187,7 +190,7 @@ def make_job(comparison: Comparison, run: Run, folder: Path) -> Job:
     """Write a run's configuration and make the command that starts it or goes on with it."""
     folder.mkdir(parents=True, exist_ok=True)
     arguments = comparison.arguments(run) | {"output_dir": str(folder)}
-    config = folder / f"{comparison.setting}.yaml"
+    config = config_file(comparison, folder)
     config.write_text(yaml.safe_dump(arguments, sort_keys=False, allow_unicode=True), "utf-8")
     command = [sys.executable, str(TRANSLATION), str(config), "--resume_from_checkpoint", "true"]
     return Job(
@@ -197,6 +200,11 @@ def make_job(comparison: Comparison, run: Run, folder: Path) -> Job:
         steps=comparison.steps,
         progress=lambda: steps_done(folder / "batches.txt"),
     )
+
+
+def config_file(comparison: Comparison, folder: Path) -> Path:
+    """The configuration of the run in a folder."""
+    return folder / f"{comparison.setting}.yaml"
 
 
 def steps_done(batches: Path) -> int:

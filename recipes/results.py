@@ -79,6 +79,9 @@ APART = (
     ("config", "config"),
     ("machine", "machine"),
 )
+#: Comparisons, those that say most first; what is not among them comes after, by its name.
+FIRST = ("paper", "small", "longer_small", "settled_small", "settings_small", "ablation",
+         "ablation_small")  # fmt: skip
 HEAD = """# Results
 
 Every number here was written by `python recipes/results.py` from the files under
@@ -242,8 +245,11 @@ def table_below(path: Path) -> str:
 
 def write_page(folder: Path) -> str:
     """The page's text."""
-    parts = [HEAD]
-    for setting, runs in by_setting(load_runs(folder)).items():
+    found = by_setting(load_runs(folder))
+    places = {setting: place for place, setting in enumerate(FIRST)}
+    parts = []
+    for setting in sorted(found, key=lambda one: (places.get(one, len(FIRST)), one)):
+        runs = found[setting]
         first = runs[0]
         if "config" in first:
             parts.append(comparison_part(folder, setting, first["config"]))
@@ -263,7 +269,14 @@ def write_page(folder: Path) -> str:
                 f"{said['machine']}.\nBLEU `{first.get('bleu_signature')}`"
             )
         parts.append(f"## {setting}\n\n{what}\n\n{table(runs)}\n")
-    return "\n".join(parts)
+    titles = [part.partition("\n")[0].removeprefix("## ") for part in parts]
+    contents = "\n".join(f"- [{title}](#{anchor(title)})" for title in titles)
+    return "\n".join([HEAD, f"{contents}\n", *parts] if parts else [HEAD])
+
+
+def anchor(title: str) -> str:
+    """A heading's name in a link, as GitHub makes it: lower case, no punctuation, - for spaces."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def comparison_part(folder: Path, setting: str, config: str) -> str:

@@ -103,13 +103,39 @@ def parse(classes: Sequence[Any], argv: Sequence[str], description: str) -> Pars
         ValueError: an unknown name (with the names near it), or a value of the wrong type or that
             its dataclass refuses.
     """
-    parser = _Parser(
+    parser = _parser(classes, description)
+    words, section, setting = _read(classes, argv)
+    values = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+    return Parsed(tuple(values), section, setting)
+
+
+def refuse_mistakes(classes: Sequence[Any], argv: Sequence[str]) -> None:
+    """Refuse names and types as :func:`parse` does, without making anything of the values.
+
+    So it takes no device and no folder, as making ``TrainingArguments`` may.
+
+    Args:
+        classes: as for :func:`parse`.
+        argv: likewise.
+
+    Raises:
+        ValueError: an unknown name (with the names near it), or a value of the wrong type.
+    """
+    _parser(classes, "").parse_args(_read(classes, argv)[0])
+
+
+def _parser(classes: Sequence[Any], description: str) -> _Parser:
+    return _Parser(
         list(classes),
         allow_abbrev=False,
         description=description,
         epilog=f"Sparse training: --{SECTION}.NAME VALUE, NAME one of {', '.join(settings())}. "
         "docs/configuration.md says what each means.",
     )
+
+
+def _read(classes: Sequence[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, Any], str]:
+    """All arguments as command-line words, the nested section, and the setting's name."""
     known = [f.name for cls in classes for f in fields(cls) if f.init]
     options, section, setting = list(argv), {}, "command line"
     words: list[str] = []
@@ -127,8 +153,7 @@ def parse(classes: Sequence[Any], argv: Sequence[str], description: str) -> Pars
             if name in settings():
                 raise ValueError(f"unknown option --{name}; did you mean --{SECTION}.{name}?")
             raise _unknown(f"option --{name}", name, known)
-    values = parser.parse_args_into_dataclasses(words + rest, look_for_args_file=False)
-    return Parsed(tuple(values), section, setting)
+    return words + rest, section, setting
 
 
 class _Parser(HfArgumentParser):

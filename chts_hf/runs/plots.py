@@ -25,7 +25,7 @@ def plot_run(
     before: Tensor | None = None,
     after: Tensor | None = None,
     since: int = 0,
-    score: tuple[str, str] = ("eval_bleu", "BLEU"),
+    score: tuple[str, str] = ("eval_bleu", "Greedy BLEU"),
     loss_unit: str = "nats per token",
 ) -> None:
     """Draw a run into a file: links per layer kind, a mask before and after, loss and score.
@@ -99,7 +99,7 @@ def _draw_masks(
     kept, new = after & before, after & ~before
     rows, columns = before.shape
     begin = f"mask at step {since}" if since else "first mask"
-    then = f"at step {since}" if since else "at\nthe start"
+    then = f"at\nstep {since}" if since else "at\nthe start"
     share = int(kept.sum()) / max(int(before.sum()), 1)
     pictures = (
         (first, [(before, _BLUE)], f"{layer}\n{begin}, {int(before.sum()):,} links"),

@@ -98,7 +98,7 @@ class StopOnSignal(TrainerCallback):
     def _request(self, number: int, frame: FrameType | None) -> None:
         self._requested = True
         self._restore()
-        logger.warning("stopping after this step, with a checkpoint")
+        logger.warning("stopping after this step, with a checkpoint; the same command goes on")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -112,6 +112,7 @@ class DataTrainingArguments(TopologyArguments):
 
 
 #: Everything a run is told.
+_CLASSES = (ModelArguments, DataTrainingArguments, TranslationTrainingArguments)
 Arguments = runs.Arguments[ModelArguments, DataTrainingArguments, TranslationTrainingArguments]
 
 
@@ -130,8 +131,7 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
         ValueError: an unknown name (with the names near it), a value of the wrong type, or one
             that its dataclass or :class:`~chts_hf.CHTsConfig` refuses.
     """
-    classes = (ModelArguments, DataTrainingArguments, TranslationTrainingArguments)
-    parsed = parse(classes, argv, "Train a translation model, sparsely.")
+    parsed = parse(_CLASSES, argv, "Train a translation model, sparsely.")
     (model, data, training), section = parsed.values, parsed.section
     _match_rewarming(training, section)
     section.setdefault("seed", training.seed)
@@ -142,6 +142,18 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
             f"do_train and do_predict, and a {SECTION}.method that is sparse, or leave it out"
         )
     return Arguments(model, data, training, chts, parsed.setting)
+
+
+def refuse_mistakes(argv: Sequence[str]) -> None:
+    """Refuse unknown names and values of a wrong type, as :func:`read_arguments` would.
+
+    Args:
+        argv: as for that function.
+
+    Raises:
+        ValueError: likewise.
+    """
+    runs.refuse_mistakes(_CLASSES, argv)
 
 
 def _match_rewarming(training: TranslationTrainingArguments, section: dict[str, Any]) -> None:

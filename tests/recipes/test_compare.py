@@ -225,6 +225,8 @@ def test_a_mistake_is_one_line(
     for wrong, message in (
         (["nowhere.yaml"], "error: configuration file 'nowhere.yaml' does not exist\n"),
         ([*words, "--seeds", "7"], "error: no run of methods ['dense', 'chts'], "),
+        ([*words, "--max_step", "3"], "error: unknown key 'max_step' in "),
+        ([*words, "--d_model", "many"], "error: argument --d_model"),
     ):
         monkeypatch.setattr(sys, "argv", ["compare.py", *wrong])
         with pytest.raises(SystemExit) as end:
