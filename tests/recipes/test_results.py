@@ -10,7 +10,7 @@ import pytest
 from chts_hf import CHTsConfig
 from chts_hf.compare.record import write_record
 from recipes.compare import REPOSITORY, read_comparison
-from recipes.results import PAGES, fill_tables, load_runs, write_page
+from recipes.results import PAGES, anchor, fill_tables, load_runs, write_page
 from recipes.trial_tables import trial_table
 from tests.compare.records import quick, record
 
@@ -42,6 +42,10 @@ def test_rows_are_ordered_by_loss_and_settings_kept_apart(tmp_path):
     page = write_page(tmp_path)
     assert page.index("| chts |") < page.index("| set |")
     assert page.count("\n## ") == 2
+    # The comparisons that say most come first, whatever their names; all are listed above.
+    assert page.index("\n## small") < page.index("\n## large")
+    assert "\n- [small](#small)\n- [large](#large)\n" in page
+    assert anchor("Small: d 128, 2+2 layers (en-de)") == "small-d-128-22-layers-en-de"
 
 
 def test_a_run_that_does_not_say_where_it_comes_from_is_refused(tmp_path):
