@@ -67,8 +67,9 @@ def _few(summary: Summary, rows: Sequence[Row], title: str) -> Any:
         _draw(axes, summary, rows, name, marks=not plain)
         axes.set_title(PANELS[name])
         _scale([axes], name)
-    for axes in grid[2:5]:
+    for axes in grid[:5]:
         axes.set_xlabel("optimizer step")
+        axes.set_xlim(0, 1.02 * summary.comparison.steps)
     _legend(grid[5], summary, rows, marks=not plain, ncols=2)
     return figure
 
@@ -97,6 +98,7 @@ def _many(summary: Summary, rows: Sequence[Row], title: str) -> Any:
         for axes in column[:-1]:
             axes.tick_params(labelbottom=False)
         column[-1].set_xlabel("optimizer step")
+        column[-1].set_xlim(0, 1.02 * comparison.steps)
         _scale(column, name)
     return figure
 
