@@ -134,7 +134,7 @@ def _scale(panels: Sequence[Any], name: str) -> None:
         low = max(0.0, math.floor(200 * (min(line.min() for line in lines) - 0.001)) / 200)
         panels[0].set_ylim(low, 1 + 0.03 * (1 - low))
         if low:
-            panels[0].set_title(f"{PANELS[name]}; axis begins at {low:g}")
+            panels[0].title.set_text(f"{PANELS[name]}; axis from {low:g}")  # in the size it has
     elif name == "eval_loss":
         # Beside the first losses the last ones would all look the same, most of all in low panels.
         part = 3 if len(panels) == 1 else 2

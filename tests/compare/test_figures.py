@@ -215,7 +215,7 @@ def test_an_axis_that_does_not_begin_at_0_says_so(tmp_path: Path) -> None:
     low, high = axes.get_ylim()
     assert low == 0.98
     assert high > 1
-    assert "axis begins at 0.98" in axes.get_title()
+    assert "axis from 0.98" in axes.get_title()
 
 
 def test_many_rows_have_panels_for_each_method(tmp_path: Path) -> None:
