@@ -82,7 +82,7 @@ APART = (
 #: Comparisons, those that say most first; what is not among them comes after, by its name.
 FIRST = ("paper", "small", "longer_small", "wider_small", "wider_slower_small",
          "wider_slowest_small", "slower_small", "settled_small", "settings_small", "ablation",
-         "ablation_small")  # fmt: skip
+         "ablation_small", "regrowth_small")  # fmt: skip
 HEAD = """# Results
 
 Every number here was written by `python recipes/results.py` from the files under

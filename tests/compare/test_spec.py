@@ -88,9 +88,10 @@ def test_the_comparisons_of_this_package() -> None:
     assert len(runs["compare_demo"].runs()) == 10
     assert len(runs["compare_ablation"].runs()) == 12
     assert len({one.setting for one in runs.values()}) == len(runs)
-    assert len(runs["compare_ablation_small"].runs()) == 12
+    assert len(runs["compare_ablation_small"].runs()) == 13
     assert len(runs["compare_settings_small"].runs()) == 32
     assert len(runs["compare_settled_small"].runs()) == 2 * 13
+    assert len(runs["compare_regrowth_small"].runs()) == 2 * 2 * 4
 
 
 def test_comparisons_that_share_runs_tell_them_the_same() -> None:
@@ -125,6 +126,7 @@ def test_the_small_ablation_changes_one_ingredient_at_a_time() -> None:
     }
     assert changed == {
         "er": {"init": "er"},
+        "random_regrowth": {"regrowth": "random"},
         "zero": {"regrow_init": "zero"},
         "no_percolation": {"percolation": False},
         "hard_removal": {"removal_choice": "hard"},
