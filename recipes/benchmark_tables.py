@@ -147,6 +147,27 @@ def _calibration(report: Report) -> str:
     return markdown_table([f"p ≤ {report['level']:g} in", *report["kinds"]], rows)
 
 
+def _regrowth(report: Report) -> str:
+    shapes = list(dict.fromkeys(" × ".join(map(str, one["shape"])) for one in report["networks"]))
+    rows: dict[str, list[str]] = {}
+    for one in report["networks"]:
+        name = f"{one['kind'].upper()}, {one['density']:.0%}"
+        cell = f"{_two(one['as_uniform'])}, {_two(one['best_tenth'])}"
+        rows.setdefault(name, []).append(cell)
+    first = markdown_table(
+        ["first masks, density", *shapes], [[name, *cells] for name, cells in rows.items()]
+    )
+    trained = []
+    for one in report["checkpoints"]:
+        cells = [
+            f"{_two(one[key]['mean'])} ({_two(one[key]['low'])} to {_two(one[key]['high'])})"
+            for key in ("as_uniform", "best_tenth")
+        ]
+        trained.append([one["name"], f"{one['density']:.1%}", *cells])
+    titles = ["trained masks", "density", "as a uniform draw", "to the best tenth"]
+    return f"{first}\n\n{markdown_table(titles, trained)}"
+
+
 def _two(value: float) -> str:
     return f"{value:.2f}"
 
@@ -158,5 +179,6 @@ TABLES: dict[str, Callable[[Report], str]] = {
     "scaling_7b": _scaling,
     "benchmark_analysis": _analysis,
     "benchmark_calibration": _calibration,
+    "benchmark_regrowth": _regrowth,
 }
 """By the name of the file under docs/results/, which is also that of the mark in a page."""

@@ -40,6 +40,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = (
     "README.md",
     "docs/analysis.md",
+    "docs/comparison.md",
     "docs/distributed.md",
     "docs/images.md",
     "docs/inference.md",
