@@ -65,8 +65,8 @@ def _few(summary: Summary, rows: Sequence[Row], title: str) -> Any:
     plain = len({base_method(summary.comparison, row.label) for row in rows}) == len(rows)
     for axes, name in zip(grid, PANELS, strict=False):
         _draw(axes, summary, rows, name, marks=not plain)
-        axes.set_title(PANELS[name])
         _scale([axes], name)
+        axes.set_title(_heading(axes, name))
     for axes in grid[:5]:
         axes.set_xlabel("optimizer step")
         axes.set_xlim(0, 1.02 * summary.comparison.steps)
@@ -90,8 +90,7 @@ def _many(summary: Summary, rows: Sequence[Row], title: str) -> Any:
         for axes, name in zip(line, PANELS, strict=False):
             _draw(axes, summary, group, name, marks=True)
         _legend(line[5], summary, group, marks=True, ncols=1)
-    for column, (name, heading) in zip(grid.T, PANELS.items(), strict=False):
-        column[0].set_title(heading, fontsize=10.5)
+    for column, name in zip(grid.T, PANELS, strict=False):
         for axes in column[1:]:
             axes.sharey(column[0])
             axes.sharex(column[0])
@@ -100,6 +99,7 @@ def _many(summary: Summary, rows: Sequence[Row], title: str) -> Any:
         column[-1].set_xlabel("optimizer step")
         column[-1].set_xlim(0, 1.02 * comparison.steps)
         _scale(column, name)
+        column[0].set_title(_heading(column[0], name), fontsize=10.5)
     return figure
 
 
@@ -130,11 +130,9 @@ def _scale(panels: Sequence[Any], name: str) -> None:
     if name in ("sparsity", "itop_rate"):
         panels[0].set_ylim(0, None)
     elif name == "anp":
-        # Nearly all neurons are active, so an axis from 0 would show nothing: say where it begins.
+        # Nearly all neurons are active, so an axis from 0 would show nothing.
         low = max(0.0, math.floor(200 * (min(line.min() for line in lines) - 0.001)) / 200)
         panels[0].set_ylim(low, 1 + 0.03 * (1 - low))
-        if low:
-            panels[0].title.set_text(f"{PANELS[name]}; axis from {low:g}")  # in the size it has
     elif name == "eval_loss":
         # Beside the first losses the last ones would all look the same, most of all in low panels.
         part = 3 if len(panels) == 1 else 2
@@ -142,6 +140,12 @@ def _scale(panels: Sequence[Any], name: str) -> None:
         if begins:
             low, high = min(line[-1] for line in lines), max(begins)
             panels[0].set_ylim(low - 0.08 * (high - low), high)
+
+
+def _heading(axes: Any, name: str) -> str:
+    """A panel's title, which says where a share's axis begins if not at 0."""
+    low = axes.get_ylim()[0]
+    return f"{PANELS[name]}; axis from {low:g}" if name == "anp" and low else PANELS[name]
 
 
 def _legend(axes: Any, summary: Summary, rows: Sequence[Row], *, marks: bool, ncols: int) -> None:

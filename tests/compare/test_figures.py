@@ -12,7 +12,7 @@ import pytest
 from matplotlib.text import Text
 
 from chts_hf.compare.curves import PANELS, curves_figure
-from chts_hf.compare.figures import bleu_figure
+from chts_hf.compare.figures import bleu_figure, draw_comparison
 from chts_hf.compare.labels import spread
 from chts_hf.compare.published import PUBLISHED
 from chts_hf.compare.spec import Comparison, read_comparison
@@ -216,6 +216,21 @@ def test_an_axis_that_does_not_begin_at_0_says_so(tmp_path: Path) -> None:
     assert low == 0.98
     assert high > 1
     assert "axis from 0.98" in axes.get_title()
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_panel_has_one_title_in_the_pictures_style(tmp_path: Path, monkeypatch, many) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("chts_hf.compare.figures._save", lambda figure, path: drawn.append(figure))
+    summary = many_summary(tmp_path, 4) if many else with_curves(comparison(tmp_path, seeds=[0]))
+    draw_comparison(tmp_path, summary)
+    titled = [
+        [axes.get_title(loc=loc) for loc in ("left", "center", "right") if axes.get_title(loc=loc)]
+        for figure in drawn
+        for axes in figure.axes
+    ]
+    assert ["Active neurons; axis from 0.98"] in titled
+    assert all(len(titles) <= 1 for titles in titled)
 
 
 def test_many_rows_have_panels_for_each_method(tmp_path: Path) -> None:
