@@ -69,12 +69,12 @@ def steered(scores: Tensor, mask: Tensor) -> dict[str, float]:
     """How far a draw by scores is from a uniform one.
 
     Args:
-        scores: (out, in), at least 0; read at absent links, of which one has a score above 0.
+        scores: (out, in), at least 0; read at absent links. All 0 there is a uniform draw.
         mask: (out, in), True at links.
     """
     absent = scores[~mask].double()
-    chance = absent / absent.sum()
     uniform = 1 / len(absent)
+    chance = absent / absent.sum() if absent.any() else torch.full_like(absent, uniform)
     best = chance.sort(descending=True).values[: round(len(absent) / 10)]
     return {
         "as_uniform": chance.clamp(max=uniform).sum().item(),

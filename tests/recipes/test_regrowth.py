@@ -17,8 +17,9 @@ from recipes.benchmark_tables import TABLES
 ABSENT = torch.zeros(4, 5, dtype=torch.bool)
 
 
-def test_equal_scores_are_chance() -> None:
-    found = regrowth.steered(torch.full((4, 5), 3.0), ABSENT)
+@pytest.mark.parametrize("score", [3.0, 0.0])
+def test_equal_scores_are_chance(score: float) -> None:
+    found = regrowth.steered(torch.full((4, 5), score), ABSENT)
     assert found == pytest.approx({"as_uniform": 1.0, "best_tenth": 0.1})
 
 
