@@ -178,7 +178,7 @@ def _new_links(
     else:
         scores = topology.ch_scores(part, config.regrowth)
     if config.regrowth_choice == "hard":
-        return topology.regrow_hard(scores, part, missing)
+        return topology.regrow_hard(scores, part, missing, generator)
     return topology.regrow_soft(scores, part, missing, generator)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from chts_hf.topology.sampling import draw_by_weight, uniform_subset
-from chts_hf.topology.selection import count, highest, require_finite
+from chts_hf.topology.selection import above_threshold, count, require_finite
 
 
 @torch.no_grad()
@@ -44,27 +44,33 @@ def regrow_soft(
 
 
 @torch.no_grad()
-def regrow_hard(scores: Tensor, mask: Tensor, n: int) -> Tensor:
-    """Takes the ``n`` absent links of highest score.
+def regrow_hard(
+    scores: Tensor, mask: Tensor, n: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Takes the ``n`` absent links of highest score; which of those that tie, by chance.
 
     The regrowth of CHT (Zhang et al., ICLR 2024) with Cannistraci-Hebb scores, of RigL (Evci et
-    al., 2020) with the magnitude of the dense gradient.
+    al., 2020) with the magnitude of the dense gradient. In very sparse layers most absent links
+    have score 0: of a fixed order among them all new links would be those of a few neurons.
 
     Args:
         scores: Shape (out, in); read at absent links only.
         mask: Bool tensor of the same shape, True at links.
         n: How many links to add, between 0 and the number of absent ones.
+        generator: Source of randomness; the default CPU generator if None. Read only where there
+            are more links of the ``n``-th highest score than are missing.
 
     Returns:
-        A bool tensor of the mask's shape: True at the ``n`` new links alone. Of links that tie at
-        the threshold, those with the lowest flat index are taken.
+        A bool tensor of the mask's shape: True at the ``n`` new links alone. Those that tie at the
+        threshold are drawn uniformly.
 
     Raises:
         ValueError: If an absent link's score is not finite, or ``n`` is out of range.
     """
     require_finite(scores, ~mask, "an absent link")
     _check_count(mask, n)
-    return highest(scores, ~mask, n)
+    new, ties, missing = above_threshold(scores, ~mask, n)
+    return new.logical_or_(uniform_subset(ties, missing, generator))
 
 
 @torch.no_grad()

@@ -221,9 +221,32 @@ def highest(scores: Tensor, cells: Tensor, k: int) -> Tensor:
         threshold, those with the lowest flat index are taken, so the answer is the same on every
         device.
     """
+    chosen, ties, missing = above_threshold(scores, cells, k)
+    flat = chosen.view(-1)
+    for index in blocks_of(ties):
+        if missing == 0:
+            break
+        flat[index[:missing]] = True
+        missing -= min(missing, index.numel())
+    return chosen
+
+
+@torch.no_grad()
+def above_threshold(scores: Tensor, cells: Tensor, k: int) -> tuple[Tensor, Tensor, int]:
+    """Marks the True cells of ``cells`` with more than the ``k``-th highest score, and with that.
+
+    Args:
+        scores: Any shape, without NaN where ``cells`` is True.
+        cells: Bool tensor of the same shape: the candidates.
+        k: Between 0 and the number of candidates.
+
+    Returns:
+        Bool tensors of the same shape, of the cells above that score and of those that have it,
+        and how many of the latter make up ``k`` with the former.
+    """
     chosen = torch.zeros(cells.shape, dtype=torch.bool, device=cells.device)
     if k == 0:
-        return chosen
+        return chosen, chosen, 0
     n = count(cells)
     flat = scores.reshape(-1)
     dtype = torch.promote_types(flat.dtype, torch.float32)
@@ -236,12 +259,6 @@ def highest(scores: Tensor, cells: Tensor, k: int) -> Tensor:
             candidates[done : done + index.numel()] = flat.index_select(0, index)
             done += index.numel()
     threshold = kth_smallest(candidates, n - k + 1)
+    del candidates
     torch.logical_and(scores > threshold, cells, out=chosen)
-    missing = k - count(chosen)
-    chosen_flat = chosen.view(-1)
-    for index in blocks_of((scores == threshold) & cells):
-        chosen_flat[index[:missing]] = True
-        missing -= min(missing, index.numel())
-        if missing == 0:
-            break
-    return chosen
+    return chosen, (scores == threshold).logical_and_(cells), k - count(chosen)

@@ -87,6 +87,19 @@ def test_regrow_hard_takes_the_highest() -> None:
     assert regrow_hard(scores, mask, 2).tolist() == [[True, False, False], [True, False, False]]
 
 
+def test_regrow_hard_draws_among_those_that_tie() -> None:
+    scores = torch.tensor([[0.0, 0.0, 7.0], [0.0, 9.0, 2.0]])
+    mask = torch.tensor([[False, False, False], [False, True, False]])
+    generator = seeded()
+    observed = Counter(
+        frozenset(regrow_hard(scores, mask, 4, generator).flatten().nonzero()[:, 0].tolist())
+        for _ in range(1200)
+    )
+    # 7 and 2 are always taken, and two of the three of score 0.
+    expected = [frozenset({2, 5, *pair}) for pair in ((0, 1), (0, 3), (1, 3))]
+    assert_frequencies(observed, dict.fromkeys(expected, 1 / 3))
+
+
 def test_regrow_random_is_uniform() -> None:
     mask = torch.tensor([[True, False], [False, False]])
     generator = seeded()
