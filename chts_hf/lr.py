@@ -14,7 +14,8 @@ class LearningRateFactor:
 
     Just before a step every group's rate is multiplied with ``factor()``, and right after it is
     put back. Schedulers and loggers therefore never see the factor, so it composes with any of
-    them, those that compute a rate from the last one included.
+    them, those that compute a rate from the last one included. After a step that failed it is put
+    back before the next one, unless something has set another rate since.
 
     Args:
         optimizer: the PyTorch optimizer.
@@ -23,32 +24,43 @@ class LearningRateFactor:
 
     def __init__(self, optimizer: Optimizer, factor: Callable[[], float]) -> None:
         self._factor = factor
-        self._saved: list[Any] | None = None
+        self._optimizer = optimizer
+        self._changed: list[tuple[Any, Any]] = []  # each group's rate before and during the step
         self._handles = [
             optimizer.register_step_pre_hook(self._apply),
             optimizer.register_step_post_hook(self._restore),
         ]
 
     def _apply(self, optimizer: Optimizer, *_: object) -> None:
+        self._restore_after_failure()
         factor = self._factor()
         if factor == 1.0:
             return
-        self._saved = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
-            if group["lr"] is not None:  # Adafactor may choose its own
-                group["lr"] = group["lr"] * factor
+            rate = group["lr"]
+            if rate is not None:  # Adafactor may choose its own
+                group["lr"] = rate * factor
+            self._changed.append((rate, group["lr"]))
 
     def _restore(self, optimizer: Optimizer, *_: object) -> None:
-        if self._saved is None:
-            return
-        for group, rate in zip(optimizer.param_groups, self._saved, strict=True):
-            group["lr"] = rate
-        self._saved = None
+        for group, (before, _) in zip(optimizer.param_groups, self._changed, strict=False):
+            group["lr"] = before
+        self._changed = []
+
+    def _restore_after_failure(self) -> None:
+        """Do what the end of the last step did not come to; what was set since then stays."""
+        for group, (before, during) in zip(
+            self._optimizer.param_groups, self._changed, strict=False
+        ):
+            if group["lr"] is during:
+                group["lr"] = before
+        self._changed = []
 
     def remove(self) -> None:
-        """Take the hooks off the optimizer."""
+        """Take the hooks off the optimizer, and put its rates back if a step failed."""
         for handle in self._handles:
             handle.remove()
+        self._restore_after_failure()
 
 
 def noam_schedule(

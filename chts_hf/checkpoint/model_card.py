@@ -200,10 +200,14 @@ def _speed_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
         machine += f", threads: {results['threads']}"
     rows = []
     if results.get("train_runtime") and results.get("steps"):
-        seconds = f"{results['train_runtime']:.1f} s for {results['steps']} steps"
-        spent = results.get("topology_runtime")
-        updates = "" if spent is None else f", {spent:.1f} s of them for topology updates"
-        rows.append({"name": "training", "value": seconds + updates, "machine": _cell(machine)})
+        # The Trainer counts from where it went on, topology updates from the first step.
+        resumed = results.get("resumed_from_step", 0)
+        trained, since = results["steps"] - resumed, f" since step {resumed}" if resumed else ""
+        value = f"{results['train_runtime']:.1f} s for {trained} steps{since}"
+        if (spent := results.get("topology_runtime")) is not None:
+            of = f"; topology updates since step 0: {spent:.1f} s"
+            value += of if resumed else f", {spent:.1f} s of them for topology updates"
+        rows.append({"name": "training", "value": value, "machine": _cell(machine)})
     for entry in results.get("speed", []):
         rows.append({key: _cell(str(entry[key])) for key in ("name", "value", "machine")})
     return rows

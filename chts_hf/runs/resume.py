@@ -44,7 +44,8 @@ def find_checkpoint(args: TrainingArguments, *, sparse: bool) -> str | None:
         if state["global_step"] >= state["max_steps"]:
             raise ValueError(
                 f"output_dir {str(folder)!r} holds a finished run ({last}): choose another "
-                "folder, or say --resume_from_checkpoint false to train anew in this one"
+                "folder, say --resume_from_checkpoint false to train anew in this one, or, with "
+                "more steps or epochs than it had, --resume_from_checkpoint true to go on"
             )
         logger.warning("going on from %s; --resume_from_checkpoint false trains anew", last)
     return last

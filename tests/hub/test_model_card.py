@@ -160,6 +160,13 @@ def test_speeds_stand_with_the_machine(card):
     assert "| csr, beam 4 | 2.5 × dense | 2 cores |" in speed
 
 
+def test_times_after_a_resume_say_since_when(stats):
+    card = model_card("me/a", CHTsConfig(), stats, results=RESULTS | {"resumed_from_step": 1450})
+    assert (
+        "| training | 917.6 s for 50 steps since step 1450; topology updates since step 0: 7.6 s | "
+    ) in section(card, "Speed")
+
+
 def test_loading_takes_three_lines_that_are_python(card):
     code = re.search(r"```python\n(.*?)\n```", section(card, "Use it"), re.S)
     assert code is not None
