@@ -154,6 +154,7 @@ class CHTsConfig:
         given = dict(vars(self))
         self._complete()
         contradictions.refuse_idle_density(given, self)
+        contradictions.refuse_idle_options(self)
         presets.refuse_false_name(vars(self))
 
     def _complete(self) -> None:

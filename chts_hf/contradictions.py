@@ -19,7 +19,7 @@ _MADE_OF_NOTHING = ("er", "bsw", "brf", "bsf")
 
 
 def check_init_options(config: CHTsConfig) -> None:
-    """Try the options on a toy layer; topologies made from a layer's own tensor must wait."""
+    """Try the options on a toy layer; of those there are for topologies made of nothing."""
     try:
         json.dumps(config.init_options)
     except TypeError as error:
@@ -34,6 +34,22 @@ def check_init_options(config: CHTsConfig) -> None:
         initial_mask((4, 4), 0.5, config.init, generator, **config.init_options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"init_options={config.init_options!r}: {error}") from None
+
+
+def refuse_idle_options(config: CHTsConfig) -> None:
+    """Refuse options of first masks that take none: of a layer's own weights, or without zeros.
+
+    Raises:
+        ValueError: names the first masks and the options.
+    """
+    layers = {f"overrides[{name!r}]: ": config.for_layer(name, exact=True)
+              for name in config.overrides}  # fmt: skip
+    for where, layer in {"": config, **layers}.items():
+        if layer.init_options and layer.init not in _MADE_OF_NOTHING and not config.is_dense:
+            raise ValueError(
+                f"{where}init_options={layer.init_options!r} has no effect, as init="
+                f"{layer.init!r} takes none; give init_options={{}} with it"
+            )
 
 
 def check_together(config: CHTsConfig) -> None:

@@ -34,10 +34,18 @@ def _following(values: Mapping[str, Any]) -> dict[str, Any]:
     """What follows from other fields, which are there, where the method does not say it."""
     found: dict[str, Any] = {}
     if isinstance(values["update_interval"], int):
-        found["rewarm_steps"] = values["update_interval"] // 5 * (values["regrowth"] != "none")
+        found["rewarm_steps"] = values["update_interval"] // 5 * _regrows(values)
     if isinstance(values["sparsity"], (int, float)) and values["density_schedule"] != "constant":
         found["initial_sparsity"] = twice_as_dense(values["sparsity"])
     return found
+
+
+def _regrows(values: Mapping[str, Any]) -> bool:
+    """Whether some layer gets new links; the overrides may not have been checked yet."""
+    overrides = values["overrides"]
+    layers = overrides.values() if isinstance(overrides, Mapping) else ()
+    own = [one.get("regrowth") for one in layers if isinstance(one, Mapping)]
+    return any(regrowth not in (None, "none") for regrowth in (values["regrowth"], *own))
 
 
 def changed(values: Mapping[str, Any], ingredients: Collection[str]) -> dict[str, Any]:

@@ -31,6 +31,9 @@ def test_rewarm_follows_the_interval_unless_given():
     assert CHTsConfig(update_interval=30).rewarm_steps == 6
     assert CHTsConfig(rewarm_steps=0).rewarm_steps == 0
     assert CHTsConfig(method="static").rewarm_steps == 0
+    one = {"fc1": {"removal": "magnitude", "regrowth": "random"}}
+    assert CHTsConfig(method="static", overrides=one).rewarm_steps == 20
+    assert CHTsConfig(method="static", overrides={"fc1": {"init": "er"}}).rewarm_steps == 0
 
 
 def test_dense_ignores_the_sparsity_of_a_sweep():
@@ -54,6 +57,16 @@ def test_dense_ignores_the_sparsity_of_a_sweep():
         ({"update_interval": 2.5}, ["update_interval", "whole number", "2.5"]),
         ({"init_options": {"r": 2}}, ["init_options={'r': 2}", "0 and 1"]),
         ({"init": "bsw", "init_options": {"r": 0.1}}, ["init_options", "'r'", "beta"]),
+        (
+            {"init": "magnitude", "init_options": {"r": 0.1}},
+            ["init_options={'r': 0.1}", "takes none"],
+        ),
+        ({"init": "csti", "init_options": {"r": 0.1}}, ["init='csti' takes none"]),
+        ({"method": "static", "init": "from_weights", "init_options": {"r": 0.1}}, ["takes none"]),
+        (
+            {"init_options": {"r": 0.1}, "overrides": {"fc1": {"init": "csti"}}},
+            ["overrides['fc1']: init_options", "takes none", "init_options={}"],
+        ),
         ({"zeta": 1.5}, ["zeta", "[0, 1]", "1.5"]),
         ({"sparsity": 90}, ["sparsity", "[0, 1)", "90 % is 0.9"]),
         ({"t_end": 0}, ["t_end", "(0, 1]", "0"]),

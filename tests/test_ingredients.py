@@ -137,6 +137,16 @@ def test_one_layer_can_be_rewired_where_the_others_are_static():
         assert torch.equal(mask, before[name]) == ("fc1" not in name), name
 
 
+def test_history_is_kept_where_links_come_back():
+    change = {"removal": "magnitude", "regrowth": "random"}
+    _, _, one = _setup(method="static", regrow_init="history", overrides={"fc1": change})
+    kept = {name for name in one.masks if "fc1" in name}
+    assert one.state_dict()["history"].keys() == kept
+    rest = {"removal": "none", "regrowth": "none", "percolation": False}
+    _, _, others = _setup(method="chts", overrides={"fc1": rest})
+    assert others.state_dict()["history"].keys() == others.masks.keys() - kept
+
+
 def test_erk_leaves_layers_with_a_sparsity_of_their_own_alone():
     _, _, sparsifier = _setup(
         method="set", distribution="erk", overrides={"fc1": {"sparsity": 0.8}}

@@ -142,14 +142,16 @@ def test_a_fall_that_never_happens_is_refused(fields, words):
 
 
 def test_a_configuration_holds_the_values_that_its_file_does():
-    config = CHTsConfig(
-        exclude=("decoder",),
-        targets={"ffn.up": r".*fc1"},
-        init="magnitude",
-        init_options={"sizes": (1, (2, 3))},
-        overrides={"fc1": {"init_options": {"sizes": (4,)}}},
+    config = CHTsConfig.from_saved(
+        {
+            "exclude": ("decoder",),
+            "targets": {"ffn.up": r".*fc1"},
+            "init": "magnitude",
+            "init_options": {"sizes": (1, (2, 3))},
+            "overrides": {"fc1": {"init_options": {"sizes": (4,)}}},
+        }
     )
     assert config.exclude == ["decoder"]
     assert config.to_dict() == json.loads(json.dumps(config.to_dict()))
-    assert CHTsConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert CHTsConfig.from_saved(json.loads(json.dumps(config.to_dict()))) == config
     assert config.for_layer("fc1").init_options == {"sizes": [4]}
