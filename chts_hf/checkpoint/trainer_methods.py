@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from transformers import __version__ as transformers_version
+
 from chts_hf.sparsifier import Sparsifier
 
 if TYPE_CHECKING:
@@ -33,7 +35,17 @@ class TrainerMethods:
 
     @classmethod
     def put_in_place(cls, trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
-        """Replace the methods; again for the same Trainer, change whose sparsifier is asked."""
+        """Replace the methods; again for the same Trainer, change whose sparsifier is asked.
+
+        Raises:
+            RuntimeError: the Trainer lacks one, so what it does instead would leave out the masks.
+        """
+        if missing := [n for n in cls.replaced if not callable(getattr(trainer, n, None))]:
+            raise RuntimeError(
+                f"the Trainer of transformers {transformers_version} has no {missing[0]}, in whose "
+                "place chts_hf saves or pushes masks: install the transformers that chts_hf asks "
+                "for (pip check names it), or a newer chts_hf"
+            )
         before = getattr(getattr(trainer, cls.replaced[0]), "__self__", None)
         if isinstance(before, cls):
             before.run = run
