@@ -137,7 +137,7 @@ class CHTsCallback(TrainerCallback):
                 saved = self._saved_masks(args, state)
         if saved is not None:
             folder, masks = saved
-            with named_mask_file(folder):
+            with named_mask_file(folder, self._advice(folder)):
                 self.sparsifier = Sparsifier(
                     model, optimizer, self.config, state.max_steps, state=masks
                 )
@@ -234,7 +234,8 @@ class CHTsCallback(TrainerCallback):
     ) -> tuple[Path, dict[str, Any]]:
         """The folder that is resumed from, and the masks in it."""
         folder = self._checkpoint_folder(args, state)
-        masks, _ = load_masks(folder)
+        with named_mask_file(folder, self._advice(folder)):
+            masks, _ = load_masks(folder)
         return folder, masks
 
     def _checkpoint_folder(self, args: TrainingArguments, state: TrainerState) -> Path:
@@ -250,6 +251,16 @@ class CHTsCallback(TrainerCallback):
                 "resume_from_checkpoint=folder)"
             )
         return folder
+
+    def _advice(self, folder: Path) -> str:
+        """What to add to an error of masks that may be those of another run."""
+        if self._resume_from and Path(self._resume_from) == folder:
+            return ""
+        return (
+            f". (Masks were looked for in {folder}, as the Trainer does not say where it resumes "
+            "from. If train() was given another folder, name that: CHTsCallback(config, "
+            "resume_from_checkpoint=folder))"
+        )
 
 
 #: Of :meth:`chts_hf.Sparsifier.stats`, what stands beside the losses.

@@ -215,13 +215,16 @@ def _checksum(tensor: Tensor) -> int:
 
 
 @contextmanager
-def named_mask_file(folder: Path) -> Iterator[None]:
+def named_mask_file(folder: Path, advice: str = "") -> Iterator[None]:
     """Have what is refused of a folder's masks say which file they came from.
 
     Args:
         folder: the checkpoint.
+        advice: what to say at the end of each error of masks that are read or taken up.
     """
     try:
         yield
+    except MaskFileError as error:
+        raise type(error)(f"{error}{advice}") from error
     except ValueError as error:
-        raise MaskFileError(f"{folder / MASK_FILE}: {error}") from error
+        raise MaskFileError(f"{folder / MASK_FILE}: {error}{advice}") from error
