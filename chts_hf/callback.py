@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +15,16 @@ from transformers import (
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from chts_hf.attached import attached_sparsifier
 from chts_hf.checkpoint.final_save import save_densely, save_sparsely
 from chts_hf.checkpoint.gathered_save import gather_before_saves
-from chts_hf.checkpoint.mask_file import MASK_FILE, MaskFileError, load_masks, save_masks
+from chts_hf.checkpoint.mask_file import (
+    MASK_FILE,
+    MaskFileError,
+    load_masks,
+    named_mask_file,
+    save_masks,
+)
 from chts_hf.checkpoint.publish import calling_trainer, publish_sparse
 from chts_hf.checkpoint.staging import stage_before_saves, state_to_save
 from chts_hf.config import CHTsConfig
@@ -33,7 +38,8 @@ from chts_hf.distributed.trainer import (
 )
 from chts_hf.optimizers import DEEPSPEED
 from chts_hf.second_run import links_to_keep
-from chts_hf.sparsifier import Sparsifier, attached_sparsifier
+from chts_hf.sparsifier import Sparsifier
+from chts_hf.train_end import ended_early, go_back, warn_if_too_dense
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -47,7 +53,8 @@ class CHTsCallback(TrainerCallback):
     Added to a ``Trainer`` or ``Seq2SeqTrainer``, it makes a :class:`chts_hf.Sparsifier` when
     training begins, steps it after every optimizer step, and keeps its state in each checkpoint
     folder (``chts_masks.safetensors``), so that ``train(resume_from_checkpoint=...)`` goes on
-    exactly. ``load_best_model_at_end`` brings back the masks of the best model too. Sparsity, ITOP
+    exactly. ``load_best_model_at_end`` brings back the masks of the best model too; a warning says
+    so where these are from before the density had fallen to its end. Sparsity, ITOP
     rate and ANP stand beside the losses, as ``topology/…``, in what the Trainer prints, in its
     ``state.log_history`` and in the loggers of ``report_to``.
 
@@ -70,7 +77,8 @@ class CHTsCallback(TrainerCallback):
     Raises:
         ValueError: on training's begin, what :class:`chts_hf.Sparsifier` refuses; on a second one,
             a ``config`` whose sparsity the links of the first one will not get to.
-        chts_hf.MaskFileError: on a resume, when the masks are missing, damaged or of another model.
+        chts_hf.MaskFileError: on a resume, when the masks are missing, damaged or of another model,
+            or too few steps are left for their density to fall to its end.
 
     Example:
         >>> trainer = Seq2SeqTrainer(
@@ -129,7 +137,7 @@ class CHTsCallback(TrainerCallback):
                 saved = self._saved_masks(args, state)
         if saved is not None:
             folder, masks = saved
-            with _named_mask_file(folder):
+            with named_mask_file(folder, self._advice(folder)):
                 self.sparsifier = Sparsifier(
                     model, optimizer, self.config, state.max_steps, state=masks
                 )
@@ -165,6 +173,8 @@ class CHTsCallback(TrainerCallback):
     ) -> None:
         assert self.sparsifier is not None
         self.sparsifier.step()
+        if state.global_step + 1 >= state.max_steps:  # the Trainer counts this step hereafter
+            self.sparsifier.finish()
 
     def on_log(
         self,
@@ -198,10 +208,12 @@ class CHTsCallback(TrainerCallback):
     ) -> None:
         if self.sparsifier is None:
             return
+        complete = state.global_step >= state.max_steps
+        skipped = state.global_step - self.sparsifier.step_count
+        best: tuple[Path, dict[str, Any]] | None = None
         # A search that gives a trial up calls this in its midst, where no best weights came back.
-        ended = control.should_training_stop or state.global_step >= state.max_steps
+        ended = control.should_training_stop or complete
         if ended and args.load_best_model_at_end and not self.config.is_dense:
-            best: tuple[Path, dict[str, Any]] | None = None
             with ranks.failing_together(task="read the masks of the best checkpoint"):
                 # Not on a machine that does not see the folder, and keeps its last weights.
                 if state.best_model_checkpoint:
@@ -209,7 +221,10 @@ class CHTsCallback(TrainerCallback):
                     best = folder, load_masks(folder)[0]
             with self.sparsifier.layout.beginning(best is not None):
                 if best is not None:
-                    _go_back(self.sparsifier, *best)
+                    go_back(self.sparsifier, *best)
+        # A run that was interrupted is to go on, and its density to fall on.
+        if complete or ended_early(calling_trainer(self)):
+            warn_if_too_dense(self.sparsifier, state, skipped, best and best[0])
         self.sparsifier.close()
 
     # -- inside ------------------------------------------------------------------------------
@@ -219,7 +234,8 @@ class CHTsCallback(TrainerCallback):
     ) -> tuple[Path, dict[str, Any]]:
         """The folder that is resumed from, and the masks in it."""
         folder = self._checkpoint_folder(args, state)
-        masks, _ = load_masks(folder)
+        with named_mask_file(folder, self._advice(folder)):
+            masks, _ = load_masks(folder)
         return folder, masks
 
     def _checkpoint_folder(self, args: TrainingArguments, state: TrainerState) -> Path:
@@ -236,6 +252,16 @@ class CHTsCallback(TrainerCallback):
             )
         return folder
 
+    def _advice(self, folder: Path) -> str:
+        """What to add to an error of masks that may be those of another run."""
+        if self._resume_from and Path(self._resume_from) == folder:
+            return ""
+        return (
+            f". (Masks were looked for in {folder}, as the Trainer does not say where it resumes "
+            "from. If train() was given another folder, name that: CHTsCallback(config, "
+            "resume_from_checkpoint=folder))"
+        )
+
 
 #: Of :meth:`chts_hf.Sparsifier.stats`, what stands beside the losses.
 LOGGED = ("sparsity", "itop_rate", "anp")
@@ -248,24 +274,6 @@ def _come_first(callback: CHTsCallback, trainer: Trainer) -> None:
     """
     handler = trainer.callback_handler
     handler.callbacks = sorted(handler.callbacks, key=lambda other: other is not callback)
-
-
-def _go_back(sparsifier: Sparsifier, folder: Path, masks: dict[str, Any]) -> None:
-    """The Trainer has just put the best checkpoint's weights back; its masks belong to them."""
-    with _named_mask_file(folder):
-        # Weights and masks of that checkpoint, but the whole run's counts.
-        spent = sparsifier.topology_runtime, sparsifier.updates
-        sparsifier.load_state_dict(masks)
-        sparsifier.topology_runtime, sparsifier.updates = spent
-
-
-@contextmanager
-def _named_mask_file(folder: Path) -> Iterator[None]:
-    """Have what is refused of a state say which file it came from."""
-    try:
-        yield
-    except ValueError as error:
-        raise MaskFileError(f"{folder / MASK_FILE}: {error}") from error
 
 
 def _run_folder(args: TrainingArguments) -> Path:

@@ -20,6 +20,16 @@ def as_factor(mask: Tensor) -> Tensor:
     return mask.view(torch.int8)
 
 
+def gradient_or_zero(gradients: Mapping[str, Tensor], name: str, weight: Tensor) -> Tensor:
+    """What this process holds of a weight's gradient, as :meth:`GradientMasks.take` gave them.
+
+    A weight that its batch did not reach (an expert, a dropped layer) has gradient 0, and every
+    rank must bring the same tensors.
+    """
+    found = gradients.get(name)
+    return torch.zeros_like(local(weight)) if found is None else found
+
+
 class GradientMasks:
     """Masks each gradient as it is accumulated, before clipping and reduction can see it.
 

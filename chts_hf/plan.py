@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 
 from chts_hf.config import CHTsConfig
-from chts_hf.topology import schedules
+from chts_hf.topology import link_count, schedules
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,34 @@ class Plan:
         return self.total_steps // self.config.update_interval * self.config.update_interval
 
     @property
+    def fallen(self) -> int:
+        """The step of the update with which the density reaches its final value; 0 if it is that.
+
+        It does so even where the fall ends between two updates.
+        """
+        interval = self.config.update_interval
+        return -(-self.decay_end // interval) * interval
+
+    @property
     def last_step(self) -> int:
         """The last step at which an update can happen."""
+        return max(self.replace_end, self.fallen)
+
+    @property
+    def last_update(self) -> int:
+        """The step of the last update; 0 if there is none."""
         interval = self.config.update_interval
-        # The density must reach its end even where that falls between two updates.
-        decayed = -(-self.decay_end // interval) * interval
-        return max(self.replace_end, decayed)
+        return self.last_step // interval * interval if self.config.changes_topology else 0
+
+    def steps_for_an_update_after(self, step: int) -> int:
+        """How many steps a run with this configuration must have to be updated after ``step``."""
+        interval = self.config.update_interval
+        # With so many, an update comes at the first multiple of the interval, if not before.
+        share = max(self.config.t_end, self.config.decay_end)
+        enough = math.ceil((step + interval) / share) + 1
+        totals = range(self.total_steps, max(enough, self.total_steps) + 1)
+        longer = bisect_right(totals, step, key=lambda n: replace(self, total_steps=n).last_update)
+        return totals[longer]
 
     def is_update(self, step: int) -> bool:
         """Whether the topology changes right after optimizer step ``step`` (counted from 1)."""
@@ -96,6 +120,10 @@ class Plan:
             return schedules.linear_sparsity(progress, initial, final)
         return schedules.two_drops_sparsity(progress, initial, final)
 
+    def links(self, step: int, size: int, initial: float, final: float) -> int:
+        """The number of links of a layer of ``size`` weights at this step; see :meth:`sparsity`."""
+        return link_count(size, self.sparsity(step, initial, final))
+
     def lr_factor(self, steps_since_update: int | None) -> float:
         """What the learning rate is multiplied with, given the steps since links were regrown.
 
@@ -107,3 +135,15 @@ class Plan:
         if steps_since_update is None or warm == 0:
             return 1.0
         return min(1.0, steps_since_update / warm)
+
+
+class EndedPlan(Plan):
+    """The plan of a run whose last step was made: links only go, until the density is final."""
+
+    def zeta(self, step: int) -> float:
+        """No link is replaced any more."""
+        return 0.0
+
+    def sparsity(self, step: int, initial: float, final: float) -> float:
+        """The sparsity of a layer at the end of the density's fall."""
+        return final

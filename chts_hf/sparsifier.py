@@ -10,27 +10,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chts_hf import initialise, optimizers, topology, unrecognised
+from chts_hf import initialise, optimizers, unrecognised
 from chts_hf.apply import Turnover, comes_to_rest, turnover, write_links
+from chts_hf.attached import attach, detach, refuse_attached
 from chts_hf.config import CHTsConfig
+from chts_hf.density_end import check_steps_left, excess_links, warn_of_late_fall
 from chts_hf.distributed.layout import Gathered, layout_of, local, reshard
 from chts_hf.distributed.ranks import fingerprint, world_size
 from chts_hf.distributed.wrappers import refuse_wrapped
-from chts_hf.gradients import GradientMasks, as_factor
+from chts_hf.gradients import GradientMasks, as_factor, gradient_or_zero
 from chts_hf.lr import LearningRateFactor
 from chts_hf.machine import settled_time
-from chts_hf.plan import Plan
+from chts_hf.plan import EndedPlan, Plan
 from chts_hf.sharded_update import link_counts, update_layers, whole, write_part
 from chts_hf.shared_update import Block, needing_memory
-from chts_hf.state import check_state, whole_tensors
+from chts_hf.state import Parts, check_state, whole_tensors
 from chts_hf.stats import network_stats
 from chts_hf.steps import OptimizerSteps
 from chts_hf.targets import Pair, Target, blocks_of, find_pairs
 from chts_hf.update import LayerInput, LayerOutput
 from chts_hf.zero_links import forget_zero_links, known_zero_links
-
-# Models that have a sparsifier, so that a second one is refused instead of fighting the first.
-_ATTACHED: weakref.WeakKeyDictionary[nn.Module, Sparsifier] = weakref.WeakKeyDictionary()
 
 
 class Sparsifier:
@@ -76,9 +75,10 @@ class Sparsifier:
 
     Raises:
         ValueError: no layer matches, the model is wrapped or has a sparsifier already, the run is
-            too short for an update, a layer would be left without any link, or all would keep all
-            of them though zeros are asked for; ``masks`` are of other layers or shapes or not
-            bool; ``correlation`` is given and no layer wants it.
+            too short for an update, or for the density of ``state`` to fall on to its end, a layer
+            would be left without any link, or all would keep all of them though zeros are asked
+            for; ``masks`` are of other layers or shapes or not bool; ``correlation`` is given and
+            no layer wants it.
 
     Example:
         >>> sparsifier = Sparsifier(model, optimizer, CHTsConfig(), total_steps=5000)
@@ -103,11 +103,7 @@ class Sparsifier:
     ) -> None:
         refuse_wrapped(model)
         reshard(model)
-        if attached_sparsifier(model) is not None:
-            raise ValueError(
-                "this model has a sparsifier already; call its close() first, and add the callback "
-                "to a Trainer only once"
-            )
+        refuse_attached(model)
         self.config = config
         self.plan = Plan(config, total_steps)
         self.step_count = self.updates = 0
@@ -144,6 +140,7 @@ class Sparsifier:
         with self.layout.beginning(state is not None, masks is not None):
             if state is not None:
                 self.load_state_dict(state)
+                check_steps_left(self.plan, self.step_count, self.links_to_lose())
             elif self.targets:
                 self._set_initial_masks(masks, model, correlation)
         forget_zero_links(model)  # training changes them
@@ -154,7 +151,7 @@ class Sparsifier:
             self._steps = OptimizerSteps(optimizer, self._parameters.values())
             self._handles = [self._steps, LearningRateFactor(self._optimizer, self._lr_factor)]
         self._announce_gradient()
-        _ATTACHED[model] = self
+        attach(model, self)
         self._model = weakref.ref(model)
 
     # -- the loop ----------------------------------------------------------------------------
@@ -180,11 +177,25 @@ class Sparsifier:
             return
         self._enforce()
         if self.plan.is_update(self.step_count):
-            started = settled_time(self.masks.values())
-            with needing_memory():
-                self._update()
-            self.topology_runtime += settled_time(self.masks.values()) - started
+            self._timed_update()
         self._announce_gradient()
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Have the density fall to its end now, if it has not; call after a run's last step.
+
+        Steps that the optimizer skipped do not count, so the last update may not have come. No
+        link is replaced, now or later. Every rank must call it.
+        """
+        if self.step_count < self.plan.last_update and (links := self.links_to_lose()):
+            warn_of_late_fall(self.plan, self.step_count, links)
+            self.plan = EndedPlan(self.config, self.plan.total_steps)
+            self._timed_update()
+
+    def links_to_lose(self) -> int:
+        """How many links more there are than at the end of the density's fall; on every rank."""
+        links = link_counts(self.targets, self.masks, self.layout)
+        return excess_links(self.targets, links, self._final)
 
     def check_ranks(self) -> None:
         """Compare the masks of all ranks; done before and after each update, and at checkpoints.
@@ -203,7 +214,7 @@ class Sparsifier:
             handle.remove()
         self._handles = []
         if self.model is not None:
-            _ATTACHED.pop(self.model, None)
+            detach(self.model)
 
     @property
     def model(self) -> nn.Module | None:
@@ -319,6 +330,12 @@ class Sparsifier:
             self.step_count + 1
         )
 
+    def _timed_update(self) -> None:
+        started = settled_time(self.masks.values())
+        with needing_memory():
+            self._update()
+        self.topology_runtime += settled_time(self.masks.values()) - started
+
     def _update(self) -> None:
         self.check_ranks()  # the shared result would cover up a difference
         self.turnover = {}
@@ -338,11 +355,7 @@ class Sparsifier:
         self.check_ranks()
 
     def _block(
-        self,
-        targets: list[Target],
-        pairs: list[Pair],
-        gradients: dict[str, Tensor],
-        links: dict[str, int],
+        self, targets: list[Target], pairs: list[Pair], gradients: Parts, links: dict[str, int]
     ) -> Block | None:
         """What is to be done with a block that has so many links; None if nothing is."""
         layers = [self._layer_input(target, gradients, links[target.name]) for target in targets]
@@ -366,35 +379,24 @@ class Sparsifier:
                 regrown |= change.regrown > 0
         return regrown
 
-    def _layer_input(self, target: Target, gradients: dict[str, Tensor], links: int) -> LayerInput:
+    def _layer_input(self, target: Target, gradients: Parts, links: int) -> LayerInput:
         config, name = self._layer_config[target.name], target.parameter_name
         ends = self._initial[target.name], self._final[target.name]
-        sparsity = self.plan.sparsity(self.step_count, *ends)
-        size = math.prod(target.shape)
+        scheduled = self.plan.links(self.step_count, math.prod(target.shape), *ends)
         # What is frozen since could not learn a link that is new.
         resting = target.name in self._resting or not target.weight.requires_grad
-        gradient = None
-        if self.config.needs_gradient:
-            # A weight that this rank's batch did not reach (an expert, a dropped layer) has
-            # gradient 0, and every rank must bring the same tensors.
-            if name not in gradients:
-                gradients[name] = torch.zeros_like(local(self._parameters[name]))
-            gradient = gradients[name]
+        parameter, dense = self._parameters[name], self.config.needs_gradient
+        gradient = gradient_or_zero(gradients, name, parameter) if dense else None
         return LayerInput(
             target=target,
             config=config,
             mask=self.masks[name],
-            weight=local(self._parameters[name]).data,
+            weight=local(parameter).data,
             gradient=gradient,
             # A run resumed with more steps may be denser by its schedule than it is already.
-            links=min(topology.link_count(size, sparsity), links),
+            links=min(scheduled, links),
             zeta=0.0 if resting else self.plan.zeta(self.step_count),
             delta=self.plan.delta(self.step_count),
             heads=target.heads if config.per_head and target.role in "qkv" else 1,
             resting=resting,
         )
-
-
-def attached_sparsifier(model: nn.Module) -> Sparsifier | None:
-    """The sparsifier that holds this model now, if one does."""
-    return _ATTACHED.get(model)

@@ -93,6 +93,35 @@ def test_resume_from_a_folder_elsewhere(tmp_path):
     _assert_same(whole, (trainer, callback.sparsifier))
 
 
+def test_a_folder_elsewhere_beside_a_checkpoint_of_that_step(tmp_path):
+    """The masks of output_dir are not those of the weights; what to do is said, and does it."""
+    whole = _run(tmp_path / "a", save_steps=10)
+    other = CHTsConfig(method="chts", sparsity=0.7, update_interval=INTERVAL, seed=5)
+    settings = {"steps": 20, "save_strategy": "steps", "save_steps": 10, "learning_rate": 2e-2}
+    tiny_trainer(tmp_path / "b", [CHTsCallback(other)], **settings).train()
+    elsewhere = str(tmp_path / "a" / "checkpoint-10")
+    with pytest.raises(MaskFileError, match="were saved with other weights") as refused:
+        _run(tmp_path / "b", resume=elsewhere)
+    assert f"looked for in {tmp_path / 'b' / 'checkpoint-10'}" in str(refused.value)
+    assert "CHTsCallback(config, resume_from_checkpoint=folder)" in str(refused.value)
+    assert "another configuration" not in str(refused.value)
+    callback = CHTsCallback(_config(), resume_from_checkpoint=elsewhere)
+    trainer = tiny_trainer(tmp_path / "b", [callback], steps=20)
+    trainer.train(resume_from_checkpoint=elsewhere)
+    _assert_same(whole, (trainer, callback.sparsifier))
+
+
+def test_a_bad_file_in_output_dir_may_not_be_the_one_that_was_meant(tmp_path):
+    _run(tmp_path, extra=[Stop(6)])
+    (tmp_path / "checkpoint-6" / MASK_FILE).unlink()
+    with pytest.raises(MaskFileError, match=r"is missing.* resume_from_checkpoint=folder"):
+        _run(tmp_path, resume=True)
+    named = CHTsCallback(_config(), resume_from_checkpoint=tmp_path / "checkpoint-6")
+    with pytest.raises(MaskFileError, match="is missing") as refused:
+        tiny_trainer(tmp_path, [named], steps=20).train(resume_from_checkpoint=True)
+    assert "looked for" not in str(refused.value)
+
+
 def test_best_model_comes_back_with_its_masks(tmp_path):
     changes = {
         "eval_strategy": "steps",
@@ -171,7 +200,7 @@ def test_masks_of_another_run_stop_the_resume(tmp_path):
     shutil.copy(
         tmp_path / "b" / "checkpoint-6" / MASK_FILE, tmp_path / "a" / "checkpoint-6" / MASK_FILE
     )
-    with pytest.raises(MaskFileError, match="of other weights"):
+    with pytest.raises(MaskFileError, match="saved with other weights"):
         _run(tmp_path / "a", resume=True)
 
 

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from chts_hf import CHTsCallback, CHTsConfig, Sparsifier, last_complete_checkpoint, shared_update
+from chts_hf.attached import attached_sparsifier
 from chts_hf.checkpoint.mask_file import load_masks
-from chts_hf.sparsifier import attached_sparsifier
 from tests.builders import tiny_marian, tiny_trainer
 
 IDS = torch.arange(3, 19).reshape(2, 8)

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from chts_hf import CHTsConfig, Sparsifier
-from chts_hf.sparsifier import attached_sparsifier
+from chts_hf.attached import attached_sparsifier
 from tests.builders import tiny_marian
 
 BATCH = {

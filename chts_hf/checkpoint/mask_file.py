@@ -11,6 +11,8 @@ import json
 import math
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +212,19 @@ def _state(
 
 def _checksum(tensor: Tensor) -> int:
     return zlib.crc32(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+
+
+@contextmanager
+def named_mask_file(folder: Path, advice: str = "") -> Iterator[None]:
+    """Have what is refused of a folder's masks say which file they came from.
+
+    Args:
+        folder: the checkpoint.
+        advice: what to say at the end of each error of masks that are read or taken up.
+    """
+    try:
+        yield
+    except MaskFileError as error:
+        raise type(error)(f"{error}{advice}") from error
+    except ValueError as error:
+        raise MaskFileError(f"{folder / MASK_FILE}: {error}{advice}") from error

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from chts_hf.attached import attached_sparsifier
 from chts_hf.checkpoint.config_check import config_checksums
 from chts_hf.checkpoint.folder import (
     CONFIG_FILE,
@@ -37,7 +38,6 @@ from chts_hf.checkpoint.tensor_file import DTYPES, Entry, dense_size
 from chts_hf.checkpoint.tensors import Tensors, tensors_of
 from chts_hf.config import CHTsConfig
 from chts_hf.distributed.layout import class_name, refuse_sharded
-from chts_hf.sparsifier import attached_sparsifier
 from chts_hf.targets import find_targets
 
 #: Where ``dense_copy=True`` puts the sparse checkpoint.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from chts_hf.attached import attached_sparsifier
 from chts_hf.checkpoint.complete import problem_with
 from chts_hf.checkpoint.mask_file import (
     MASK_FILE,
@@ -27,7 +28,7 @@ from chts_hf.checkpoint.mask_file import (
 )
 from chts_hf.checkpoint.trainer_methods import TrainerMethods
 from chts_hf.distributed import ranks
-from chts_hf.sparsifier import Sparsifier, attached_sparsifier
+from chts_hf.sparsifier import Sparsifier
 
 if TYPE_CHECKING:
     from transformers import Trainer

@@ -14,7 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from chts_hf.sparsifier import Sparsifier, attached_sparsifier
+from chts_hf.attached import attached_sparsifier
+from chts_hf.sparsifier import Sparsifier
 
 Hook = Callable[[Any, dist.GradBucket], torch.futures.Future[torch.Tensor]]
 
