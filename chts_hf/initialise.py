@@ -97,6 +97,13 @@ def initial_mask(
     return mask.to(weight.device)
 
 
+def with_history(targets: Sequence[Target], config: CHTsConfig) -> set[str]:
+    """The parameters' names of the layers whose new links start from values they once had."""
+    if config.regrow_init != "history":
+        return set()
+    return {t.parameter_name for t in targets if config.for_layer(t.name).regrowth != "none"}
+
+
 def check_given(
     masks: Mapping[str, Tensor] | None,
     wanted: Mapping[str, object],

@@ -129,13 +129,11 @@ class Sparsifier:
         self._stats: dict[str, Any] | None = None
         self._initial, self._final = initialise.layer_sparsities(self.targets, config)
         self._gradients = GradientMasks(self._parameters, self.masks, scaler)
-        regrown = {
-            t.parameter_name for t in self.targets if self._layer_config[t.name].regrowth != "none"
-        }
+        returning = initialise.with_history(self.targets, config)
         for name, weight in self._parameters.items():
             self.masks[name] = torch.zeros_like(local(weight), dtype=torch.bool)
             self.ever[name] = torch.zeros_like(local(weight), dtype=torch.bool)
-            if config.regrow_init == "history" and name in regrown:
+            if name in returning:
                 self._history[name] = torch.zeros_like(local(weight), requires_grad=False)
         with self.layout.beginning(state is not None, masks is not None):
             if state is not None:

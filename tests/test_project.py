@@ -177,6 +177,35 @@ def test_imports_go_one_way() -> None:
         visit(module, ())
 
 
+def tiers() -> dict[str, int]:
+    """Part of the package → its place in CONTRIBUTING's picture, from the top.
+
+    A line with nothing but the vertical stroke stands between two tiers.
+    """
+    (picture,) = re.findall(
+        r"^```\n( recipes/ .*?)^```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.M | re.S
+    )
+    found = {}
+    for place, tier in enumerate(re.split(r"^ +│ *$", picture, flags=re.M)):
+        for line in tier.splitlines():
+            for name in re.findall(r"([a-z_]+)(?:\.py|/)", line[:43]):
+                found[name] = place
+    return found
+
+
+def test_imports_go_down_the_picture() -> None:
+    places = tiers()
+    modules = {m: tree for m, tree in package_trees().items() if m != "chts_hf"}
+    assert {m.split(".")[1] for m in modules} == places.keys() - {"recipes", "benchmarks"}
+    for module, tree in modules.items():
+        for imported in imports(tree, at_top_only=True):
+            other = module_of(imported)
+            if other not in (None, "chts_hf"):
+                assert places[module.split(".")[1]] <= places[other.split(".")[1]], (
+                    f"{module} imports {imported}, which is above it"
+                )
+
+
 def test_topology_is_pure() -> None:
     pure = {m: t for m, t in package_trees().items() if m.startswith("chts_hf.topology")}
     assert pure

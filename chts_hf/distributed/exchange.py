@@ -7,7 +7,7 @@ would have made, up to the order of additions.
 
 # No postponed annotations here: DDP compares those of a hook with the types themselves.
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from chts_hf.attached import attached_sparsifier
-from chts_hf.sparsifier import Sparsifier
+
+if TYPE_CHECKING:
+    from chts_hf.sparsifier import Sparsifier
 
 Hook = Callable[[Any, dist.GradBucket], torch.futures.Future[torch.Tensor]]
 
@@ -104,7 +106,7 @@ def sparse_exchange_hook(
 
 
 def register_sparse_exchange(
-    model: nn.Module, sparsifier: Sparsifier, wrap: Callable[[Hook], Hook] = lambda hook: hook
+    model: nn.Module, sparsifier: "Sparsifier", wrap: Callable[[Hook], Hook] = lambda hook: hook
 ) -> SparseExchange:
     """Have DistributedDataParallel send the gradients of links, not those of all weights.
 
