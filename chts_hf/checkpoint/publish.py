@@ -69,13 +69,13 @@ def calling_trainer(callback: TrainerCallback) -> Trainer | None:
 def publish_sparse(trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
     """Have a Trainer's pushes hold the sparse file and the model card.
 
-    Called again for the same Trainer, it changes whose sparsifier is asked.
+    Called when training begins; again for the same Trainer, it changes whose sparsifier is asked.
 
     Args:
         trainer: whose ``create_model_card``, ``push_to_hub`` and background pushes change.
         run: gives the sparsifier of its model.
     """
-    _Pushes.put_in_place(trainer, run)
+    _Pushes.put_in_place(trainer, run).first_step = trainer.state.global_step
 
 
 class _Pushes(TrainerMethods):
@@ -84,6 +84,7 @@ class _Pushes(TrainerMethods):
     def __init__(self, trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
         super().__init__(trainer, run)
         self._api = HfApi(library_name="chts_hf")
+        self.first_step = 0  # the one that training went on from
 
     # -- the Trainer's methods ---------------------------------------------------------------
 
@@ -173,6 +174,7 @@ class _Pushes(TrainerMethods):
         )
         return times | {
             "steps": trainer.state.global_step,
+            "resumed_from_step": self.first_step,
             "seed": trainer.args.seed,
             "machine": machine_kind(),
             "threads": torch.get_num_threads(),

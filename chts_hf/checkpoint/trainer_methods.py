@@ -13,6 +13,7 @@ from chts_hf.sparsifier import Sparsifier
 
 if TYPE_CHECKING:
     from transformers import Trainer
+    from typing_extensions import Self
 
 
 class TrainerMethods:
@@ -34,8 +35,11 @@ class TrainerMethods:
         self.run = run
 
     @classmethod
-    def put_in_place(cls, trainer: Trainer, run: Callable[[], Sparsifier | None]) -> None:
+    def put_in_place(cls, trainer: Trainer, run: Callable[[], Sparsifier | None]) -> Self:
         """Replace the methods; again for the same Trainer, change whose sparsifier is asked.
+
+        Returns:
+            What the methods are of.
 
         Raises:
             RuntimeError: the Trainer lacks one, so what it does instead would leave out the masks.
@@ -49,10 +53,11 @@ class TrainerMethods:
         before = getattr(getattr(trainer, cls.replaced[0]), "__self__", None)
         if isinstance(before, cls):
             before.run = run
-            return
+            return before
         methods = cls(trainer, run)
         for name in cls.replaced:
             setattr(trainer, name, getattr(methods, name.lstrip("_")))
+        return methods
 
     @property
     def _trainer(self) -> Trainer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -93,6 +94,19 @@ def test_the_card_survives_the_trainers_own(tmp_path):
         assert card.data.license == "mit"
         assert card.text.count("## Training procedure") == 1
         assert card.data.tags == ["chts", "sparse", "generated_from_trainer"]
+
+
+def test_the_card_of_a_resumed_run_counts_the_steps_that_its_time_is_of(tmp_path):
+    saves: dict[str, Any] = {"save_strategy": "steps", "save_steps": 3}
+    first = trainer_with(tmp_path, **saves)
+    first.train()
+    first.create_model_card()
+    card = tmp_path / "out" / "README.md"
+    assert re.search(r"training \| [\d.]+ s for 4 steps, ", card.read_text("utf-8"))
+    again = trainer_with(tmp_path, **saves)
+    again.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-3"))
+    again.create_model_card()
+    assert re.search(r"training \| [\d.]+ s for 1 steps since step 3; ", card.read_text("utf-8"))
 
 
 def test_a_card_that_another_package_writes_comes_first(tmp_path):
